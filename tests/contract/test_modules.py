@@ -1,0 +1,82 @@
+"""Modules are documented as they behave: the options they declare are the options they document."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.contract.repository import MODULES, ROOT
+
+SECTIONS = ("DOCUMENTATION", "EXAMPLES", "RETURN")
+
+
+def constants(path: Path) -> dict[str, str]:
+    """The module's documentation strings, by name."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant):
+            found[node.targets[0].id] = str(node.value.value)
+    return found
+
+
+def declared_options(path: Path) -> set[str] | None:
+    """Top-level keys of the module's argument_spec; None for one that runs as an action plugin."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "AnsibleModule":
+            spec = next((keyword.value for keyword in node.keywords if keyword.arg == "argument_spec"), None)
+            if isinstance(spec, ast.Name):
+                spec = _assigned(path, spec.id)
+            if isinstance(spec, ast.Call) and getattr(spec.func, "id", "") == "dict":
+                return {str(keyword.arg) for keyword in spec.keywords}
+            if isinstance(spec, ast.Dict):
+                return {str(key.value) for key in spec.keys if isinstance(key, ast.Constant)}
+            raise AssertionError(f"{path.name}: write argument_spec as a literal dict")
+    return None
+
+
+def _assigned(path: Path, name: str) -> ast.expr | None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return node.value  # type: ignore[union-attr,attr-defined,no-any-return]
+    return None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_module_documentation_is_complete(path: Path) -> None:
+    found = constants(path)
+    for section in SECTIONS:
+        assert found.get(section), f"{path.name} lacks {section}"
+    documentation: dict[str, Any] = yaml.safe_load(found["DOCUMENTATION"])
+    assert documentation["module"] == path.stem
+    assert documentation["short_description"]
+    for name, option in (documentation.get("options") or {}).items():
+        assert option.get("description"), f"{path.name}: {name} has no description"
+        assert option.get("type"), f"{path.name}: {name} has no type"
+    assert yaml.safe_load(found["EXAMPLES"]), path.name
+    returned = yaml.safe_load(found["RETURN"])
+    for name, value in returned.items():
+        assert value.get("description"), f"{path.name}: {name} is returned without a description"
+        assert "sample" in value or "contains" in value, f"{path.name}: {name} has no sample"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_module_options_are_those_documented(path: Path) -> None:
+    declared = declared_options(path)
+    if declared is None:
+        assert (ROOT / "plugins/action" / path.name).exists(), f"{path.name} makes no AnsibleModule and has no action plugin"
+        return
+    documented = set((yaml.safe_load(constants(path)["DOCUMENTATION"]).get("options")) or {})
+    assert declared == documented
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_module_has_unit_tests(path: Path) -> None:
+    tests = (ROOT / "tests/unit").glob("test_*.py")
+    assert any(path.stem in test.name or path.stem in test.read_text(encoding="utf-8") for test in tests), (
+        f"no file of tests/unit mentions {path.stem}"
+    )

@@ -1,0 +1,51 @@
+"""Tasks keep to what the toolkit promises: no stray shell, no swallowed error, a name that says where it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.contract.repository import Task, all_tasks
+
+TASKS = all_tasks()
+STEPS = ("preflight", "install", "configure", "service")
+
+# Every command a role or playbook runs, with the reason why no module serves.
+COMMANDS: dict[str, str] = {}
+
+
+def command_of(task: Task) -> Any:
+    for module in ("command", "shell", "raw", "script"):
+        for name in (module, f"ansible.builtin.{module}"):
+            if name in task.body:
+                return task.body[name]
+    return None
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_task_is_named(task: Task) -> None:
+    assert "name" in task.body, f"{task.path}: a task without a name"
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if "roles" in task.path.parts and "tasks" in task.path.parts], ids=lambda task: task.id)
+def test_role_task_name_begins_with_its_step(task: Task) -> None:
+    if task.path.stem != "main":
+        assert task.name.split(" | ")[0] == task.path.stem, task.id
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_task_swallows_no_error(task: Task) -> None:
+    assert "ignore_errors" not in task.body
+    assert task.body.get("failed_when") is not False, "failed_when: false hides every failure"
+    assert "async" not in task.body or "poll" in task.body
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if command_of(task) is not None], ids=lambda task: task.id)
+def test_command_is_declared_with_its_reason(task: Task) -> None:
+    assert task.name in COMMANDS, "add it to COMMANDS with the reason why no module serves"
+    assert "changed_when" in task.body or "handlers" in task.path.parts
+
+
+def test_declared_commands_exist() -> None:
+    assert set(COMMANDS) <= {task.name for task in TASKS if command_of(task) is not None}
