@@ -1,0 +1,1 @@
+"""The lab: systemd hosts in containers, as the Ansible inventory lists them."""

@@ -1,0 +1,98 @@
+"""The hosts' image: a plain Debian server, with the stack's packages downloaded."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.process import REPOSITORY, LabError, podman, privileged, run, step
+
+SUITE = "trixie"
+REPOSITORY_NAME = "localhost/standfast-host"
+BASE = REPOSITORY / "lab" / "image" / "base.txt"
+CUSTOMIZE = REPOSITORY / "lab" / "image" / "customize"
+PACKAGES = REPOSITORY / "lab" / "packages.txt"
+BUILD_DEADLINE = 1200
+
+
+def parse_packages(text: str) -> tuple[str, ...]:
+    """Package names, sorted, of a list with one a line and comments."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return tuple(sorted({line for line in lines if line}))
+
+
+@dataclass(frozen=True)
+class Definition:
+    """All that decides what is in the image."""
+
+    suite: str
+    base: tuple[str, ...]
+    packages: tuple[str, ...]
+    customize: str
+
+    @property
+    def tag(self) -> str:
+        """The image's name, different for every definition."""
+        parts = [self.suite, self.base, self.packages, self.customize]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return f"{REPOSITORY_NAME}:{digest[:16]}"
+
+
+def definition() -> Definition:
+    """The image as the files beside this one define it."""
+    return Definition(
+        suite=SUITE,
+        base=parse_packages(BASE.read_text()),
+        packages=parse_packages(PACKAGES.read_text()),
+        customize=CUSTOMIZE.read_text(),
+    )
+
+
+def images() -> dict[str, float]:
+    """The lab's images in podman's store: name and seconds since 1970 when each was made."""
+    listed = json.loads(podman("images", "--format", "json", REPOSITORY_NAME))
+    return {name: float(image["Created"]) for image in listed for name in image.get("Names") or []}
+
+
+def ensure(max_age_days: float | None = None) -> str:
+    """Return the image's name; build it if it is not there, or older than `max_age_days`."""
+    wanted = definition()
+    made = images().get(wanted.tag)
+    fresh = made is not None and (
+        max_age_days is None or time.time() - made <= max_age_days * 86400
+    )
+    if not fresh:
+        with step(f"build the image of Debian {wanted.suite}, once (about a minute)"):
+            build(wanted)
+    return wanted.tag
+
+
+def build(wanted: Definition) -> None:
+    """Make the image from Debian's packages and import it into podman."""
+    folder = REPOSITORY / ".lab"
+    folder.mkdir(exist_ok=True)
+    archive, log = folder / "image.tar", folder / "image.log"
+    command = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--skip=cleanup/apt",
+        f"--include={','.join(wanted.base)}",
+        f'--customize-hook={CUSTOMIZE} "$1" {" ".join(wanted.packages)}',
+        wanted.suite,
+        archive,
+    ]
+    try:
+        run([*privileged(), *command], deadline=BUILD_DEADLINE, log=log)
+        podman("import", "--quiet", archive, wanted.tag, deadline=BUILD_DEADLINE)
+    except LabError as error:
+        raise LabError(f"the image was not built: {error}") from error
+    finally:
+        run([*privileged(), "rm", "-f", archive])
+
+
+def remove_all() -> None:
+    """Remove every image of the lab from podman's store."""
+    for name in images():
+        podman("rmi", name)
