@@ -1,0 +1,32 @@
+"""What all scenarios' tests share: the lab, and a diagnosis printed when a test fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from standfast.inventory import load
+from tests.live import Live
+
+ROOT = Path(__file__).resolve().parents[1]
+INVENTORY = ROOT / os.environ.get("STANDFAST_INVENTORY", "inventories/molecule")
+
+
+@pytest.fixture(scope="session")
+def live() -> Live:
+    """The running lab."""
+    inventory = load(INVENTORY)
+    name = next(iter(inventory.variables.values()))["lab_name"]
+    return Live(inventory, ROOT / ".lab" / name / "ssh_config")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Add the state of all hosts to the report of a test that failed on them."""
+    report = yield
+    if report.when == "call" and report.failed and "live" in item.fixturenames:
+        report.sections.append(("The lab", item.funcargs["live"].diagnosis()))
+    return report

@@ -1,0 +1,117 @@
+"""The running lab as tests see it: commands and programs on its hosts, and waiting for a condition."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import testinfra
+from testinfra.host import Host
+
+from standfast.inventory import Inventory
+
+T = TypeVar("T")
+
+JOURNALS = {
+    "balancer": ("haproxy", "keepalived"),
+    "database": ("patroni",),
+    "etcd": ("etcd",),
+    "backup": ("pgbackrest", "standfast-backup@*"),
+    "application": ("standfast-demo",),
+}
+
+
+@dataclass
+class Live:
+    """The hosts of one inventory, reached through the ssh configuration that its lab generated."""
+
+    inventory: Inventory
+    ssh_config: Path
+    _hosts: dict[str, Host] = field(default_factory=dict)
+
+    @property
+    def topology(self) -> dict[str, Any]:
+        """The topology, in the shape that roles receive."""
+        return self.inventory.topology
+
+    def names(self, function: str) -> list[str]:
+        """The hosts that serve one function, such as `balancer`."""
+        return [name for name, host in self.topology["hosts"].items() if function in host["functions"]]
+
+    def bound(self, fault: str) -> float:
+        """The predicted worst outage of one fault class, in seconds."""
+        return next(float(bound["seconds"]) for bound in self.topology["bounds"] if bound["fault"] == fault)
+
+    def host(self, name: str) -> Host:
+        """testinfra's view of one host."""
+        if name not in self._hosts:
+            address = self.inventory.variables[name]["ansible_host"]
+            self._hosts[name] = testinfra.get_host(f"ssh://root@{address}", ssh_config=str(self.ssh_config))
+        return self._hosts[name]
+
+    def run(self, name: str, command: str) -> str:
+        """Standard output of a command that must succeed on one host."""
+        result = self.host(name).run(command)
+        assert result.rc == 0, f"{name}: `{command}` exited with {result.rc}:\n{result.stderr or result.stdout}"
+        return str(result.stdout)
+
+    def python(self, name: str, source: str, /, *, deadline: float = 30, **parameters: Any) -> Any:
+        """Run a Python program on one host; it finds `parameters` as names and prints one JSON value.
+
+        The program and its parameters travel through standard input, so that no secret shows in a
+        command line.
+        """
+        program = f"import json\nglobals().update(json.loads({json.dumps(json.dumps(parameters))}))\n{source}"
+        address = self.inventory.variables[name]["ansible_host"]
+        done = subprocess.run(
+            ["ssh", "-F", str(self.ssh_config), f"root@{address}", "python3 -"],
+            input=program,
+            capture_output=True,
+            text=True,
+            timeout=deadline,
+            check=False,
+        )
+        assert done.returncode == 0, f"{name}: the program failed:\n{done.stderr}"
+        return json.loads(done.stdout)
+
+    def diagnosis(self) -> str:
+        """What one wants to read when a test of the running cluster failed."""
+        parts = []
+        for name in self.topology["hosts"]:
+            functions = self.topology["hosts"][name]["functions"]
+            parts.append(f"=== {name} ({', '.join(functions)})")
+            commands = ["ip -brief address", "systemctl --failed --no-legend"]
+            if "database" in functions:
+                commands.append("patronictl -c /etc/patroni/config.yml list --extended")
+            units = [unit for function in functions for unit in JOURNALS.get(function, ())]
+            if units:
+                commands.append("journalctl --no-pager --lines 25 " + " ".join(f"--unit '{unit}'" for unit in units))
+            for command in commands:
+                result = self.host(name).run(command)
+                parts.append(f"--- {command} (exit code {result.rc})\n{result.stdout}{result.stderr}")
+        return "\n".join(parts)
+
+
+def wait_for(probe: Callable[[], T], seconds: float, what: str, period: float = 0.2) -> T:
+    """The first true value of `probe`, asked every `period` seconds; AssertionError after `seconds`.
+
+    A probe says "not yet" by a false value or an AssertionError; what it saw last is in the message.
+    """
+    deadline = time.monotonic() + seconds
+    seen: object = None
+    while True:
+        try:
+            value = probe()
+            if value:
+                return value
+            seen = value
+        except AssertionError as error:
+            seen = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds:g} s; last seen: {seen}")
+        time.sleep(period)
