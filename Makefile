@@ -1,0 +1,61 @@
+# Bundles the project's commands; `make help` lists them. Each also works by itself.
+
+INVENTORY ?= inventories/lab
+BIN := .venv/bin
+LAB := $(BIN)/python -m lab
+LOG := .lab/site.log
+
+# molecule and ansible-lint look for Ansible's programs on the PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export STANDFAST_INVENTORY := $(INVENTORY)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap up down status check lint test molecule lock docs distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo "  INVENTORY=$(INVENTORY) selects the hosts of up, down and status."
+
+bootstrap: ## install what this machine lacks, after saying so
+	@lab/bootstrap
+
+up: bootstrap ## build the whole service on the lab's hosts, and show it
+	@started=$$(date +%s) && \
+	$(LAB) up --inventory $(INVENTORY) && \
+	rm -f $(LOG) && \
+	ANSIBLE_LOG_PATH=$(LOG) ansible-playbook -i $(INVENTORY) playbooks/site.yml && \
+	fab status && \
+	if grep -q 'changed=[1-9]' $(LOG); then echo "The service is up"; else echo "Nothing changed"; fi && \
+	echo "after $$(($$(date +%s) - started)) s; \`make down\` removes it."
+
+down: bootstrap ## remove every trace of the lab
+	@$(LAB) down --inventory $(INVENTORY)
+
+status: bootstrap ## show the running service on one screen
+	@fab status
+
+lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint --strict .
+	ansible-lint --offline --quiet
+
+check: lint ## the quick part of the tests: lint, types, unit, contract, templates
+	pytest --numprocesses 2 --quiet tests/unit tests/contract tests/templates tests/lab/unit
+
+test: check ## everything that CI runs
+	pytest --quiet tests/lab/live
+	molecule destroy
+	molecule test --all
+
+lock: bootstrap ## write requirements.lock anew from requirements.in
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--output-file requirements.lock requirements.in
+
+distclean: ## make down, and remove the image and the Python tools
+	@[ ! -x $(BIN)/python ] || $(LAB) down --inventory $(INVENTORY)
+	@[ ! -x $(BIN)/python ] || $(LAB) down --inventory inventories/molecule
+	@[ ! -x $(BIN)/python ] || $(LAB) distclean
+	rm -rf .venv .lab .ansible .*_cache
