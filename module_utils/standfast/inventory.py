@@ -1,0 +1,180 @@
+"""An inventory, read through Ansible's own API (vault, vars plugins, templates), and its topology.
+
+Runs on the control machine only: for the action plugin topology_check, for fab, and for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible.vars.manager import VariableManager
+from ansible.vars.plugins import get_vars_from_inventory_sources
+
+from . import specs
+from .errors import InputError, InvalidInput
+from .topology import FUNCTIONS, RawInventory, Topology, derive
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What the user wrote, resolved, and nothing that follows from it.
+
+    groups: group -> hosts. settings: host -> variables that the inventory or -e sets and that
+    standfast reads. names: every variable that the inventory sets on any host. errors: variables
+    that could not be resolved.
+    """
+
+    groups: Mapping[str, tuple[str, ...]]
+    settings: Mapping[str, Mapping[str, Any]]
+    names: frozenset[str]
+    directory: str
+    errors: tuple[InputError, ...]
+    catalogue: specs.Catalogue
+
+    def functions(self, host: str) -> frozenset[str]:
+        databases = self.groups.get("databases", ())
+        etcd = self.groups.get("etcd", databases)
+        members = {**self.groups, "etcd": etcd}
+        return frozenset(function for group, function in FUNCTIONS.items() if host in members.get(group, ()))
+
+    @cached_property
+    def raw(self) -> RawInventory:
+        """Plain data for topology.derive; a cluster variable is taken from the first host that sets it."""
+        variables: dict[str, Any] = {}
+        for settings in self.settings.values():
+            for name in specs.CLUSTER_VARIABLES:
+                if name in settings:
+                    variables.setdefault(name, settings[name])
+        hosts = {
+            host: {name: settings[name] for name in specs.HOST_VARIABLES if name in settings}
+            for host, settings in self.settings.items()
+        }
+        for host, settings in self.settings.items():
+            # Where SSH listens, unless said otherwise: Ansible comes in through it.
+            if "ssh_port" not in settings and "ansible_port" in settings:
+                hosts[host]["ssh_port"] = settings["ansible_port"]
+        return RawInventory(self.groups, hosts, variables, self.directory)
+
+    def topology(self) -> Topology:
+        """The topology, or InvalidInput with everything that is wrong with names, types, secrets and structure."""
+        errors = [*self.errors, *specs.check_names(self.catalogue, self.names), *self._differences()]
+        concerned: dict[str, list[str]] = {}
+        for host in self.settings:
+            for option in self.catalogue.of(self.functions(host)):
+                concerned.setdefault(option, []).append(host)
+        unresolved = {error.variable for error in self.errors}
+        errors += specs.merge(
+            {
+                host: [
+                    error
+                    for error in specs.check_values(self.catalogue, self.functions(host), settings)
+                    if f"hosts.{host}.{error.variable}" not in unresolved
+                ]
+                for host, settings in self.settings.items()
+            },
+            concerned,
+        )
+        topology = None
+        try:
+            topology = derive(self.raw)
+        except InvalidInput as invalid:
+            said = {error.variable for error in errors}
+            errors += [error for error in invalid.errors if error.variable not in said]
+        if errors or topology is None:
+            raise InvalidInput(errors)
+        return topology
+
+    def _differences(self) -> list[InputError]:
+        """Cluster variables that hosts do not agree on."""
+        return [
+            InputError(
+                name,
+                "different values on different hosts",
+                "one value for the whole cluster",
+                "set it once, in group_vars/all of the inventory",
+            )
+            for name in specs.CLUSTER_VARIABLES
+            if len({repr(settings.get(name)) for host, settings in self.settings.items()}) > 1
+            and name in self.raw.variables
+            and not self._only_by_function(name)
+        ]
+
+    def _only_by_function(self, name: str) -> bool:
+        """A role's variable may be set in group_vars of its own group: then those hosts must agree."""
+        readers = [host for host in self.settings if name in self.catalogue.of(self.functions(host))]
+        return bool(readers) and len({repr(self.settings[host].get(name)) for host in readers}) == 1 and not any(
+            name in settings and repr(settings[name]) != repr(self.settings[readers[0]].get(name))
+            for settings in self.settings.values()
+        )
+
+
+def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = ROOT) -> Inventory:
+    """Read inventory `sources` (paths, as given to -i). A `loader` brings the vault's secrets along."""
+    loader = loader or DataLoader()
+    manager = InventoryManager(loader=loader, sources=list(sources))
+    variables = VariableManager(loader=loader, inventory=manager)
+    catalogue = specs.load(root)
+    hosts = [host for host in manager.get_hosts("all", ignore_limits=True) if host.name != "localhost"]
+    settings: dict[str, dict[str, Any]] = {}
+    names: set[str] = set()
+    errors: list[InputError] = []
+    directory = "."
+    everywhere = manager.groups["all"]
+    for host in hosts:
+        entities = [everywhere, *(group for group in host.get_groups() if group.name != "all"), host]
+        written = {*variables.extra_vars, *host.vars}
+        for group in entities[:-1]:
+            written |= set(group.get_vars())
+        written |= set(get_vars_from_inventory_sources(loader, list(sources), entities, "task"))
+        names |= written
+        available = variables.get_vars(host=host)
+        directory = str(available.get("inventory_dir") or directory)
+        templar = Templar(loader=loader, variables=available)
+        settings[host.name] = {}
+        for name in sorted(written & {*catalogue.known, "ansible_port"}):
+            try:
+                settings[host.name][name] = _plain(templar.template(available[name]))
+            except AnsibleError as error:
+                errors.append(_unresolved(host.name, name, error))
+    groups = {
+        name: tuple(host.name for host in group.get_hosts()) for name, group in manager.groups.items() if name in FUNCTIONS
+    }
+    return Inventory(groups, settings, frozenset(names), directory, tuple(errors), catalogue)
+
+
+def _unresolved(host: str, name: str, error: AnsibleError) -> InputError:
+    reason = str(error).strip().splitlines()
+    return InputError(
+        f"hosts.{host}.{name}",
+        f"a template that fails: {reason[0] if reason else type(error).__name__}",
+        "a value",
+        f"correct {name} where the inventory sets it",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Without Ansible's tags: plain dictionaries, lists and strings."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return str.__str__(value)
+    return value
+
+
+def summary(topology: Topology) -> Iterable[str]:
+    """The predicted outages, one line per fault, for people."""
+    width = max(len(bound.fault) for bound in topology.bounds)
+    for bound in topology.bounds:
+        yield f"{bound.fault:<{width}}  {bound.seconds:6.2f} s  {bound.formula}"

@@ -1,0 +1,399 @@
+"""Recovery profiles, and the worst outage that each of them allows per fault.
+
+All times are seconds unless a name ends in `_ms`. A bound is what a client sees from the
+fault until its next attempt succeeds, on hosts that are not starved of CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .errors import InputError, show
+
+# Patroni's own lower limits (patroni/validator.py and config.rst, since 3.2.0).
+MINIMUM_TTL = 20
+MINIMUM_LOOP_WAIT = 1
+MINIMUM_RETRY_TIMEOUT = 3
+
+# VRRPv3 counts advertisements in centiseconds, in a field of 12 bits (RFC 5798, 5.2.7).
+ADVERT_STEP_MS = 10
+MAXIMUM_ADVERT_MS = 40950
+
+# A lost SYN is sent again after one second (RFC 6298, 2.1): a client that tried at the wrong
+# moment is that much later than the service.
+CLIENT_RETRY = 1.0
+# From a timer's expiry to the packet on the wire, on a busy host with two cores. The lab's
+# slowest VRRP takeover was 0.03 s over the formula.
+SCHEDULING = 0.2
+# A new etcd leader is elected within two election timeouts of 1 s, extends every lease by its
+# ttl plus one election timeout, and looks for expired leases every 0.5 s
+# (etcd, server/lease/lessor.go: Promote, revokeExpiredLeases).
+ETCD_ELECTION = 2.0
+ETCD_LEASE_EXTENSION = 1.5
+# Patroni asks each member for its position before it promotes and gives a silent one 2 s
+# (patroni/ha.py: fetch_node_status).
+MEMBER_STATUS_TIMEOUT = 2.0
+# Writing the lock and the quorum's state, `pg_ctl promote`, and the first answer as a primary.
+# Received WAL is assumed to be replayed; a replica with a backlog adds its replay time.
+PROMOTION = 2.0
+# A planned stop of the primary: two checkpoints and the transfer of the last WAL. Patroni
+# writes a checkpoint before it stops PostgreSQL so that the one inside the outage is short.
+SHUTDOWN = 5.0
+# systemd's RestartSec of 0.1 s, Python's start, the first round over etcd (measured: 3.8 s).
+PATRONI_START = 4.0
+
+
+@dataclass(frozen=True)
+class Patroni:
+    """Seconds, as in Patroni's dynamic configuration."""
+
+    ttl: int
+    loop_wait: int
+    retry_timeout: int
+    primary_start_timeout: int
+
+
+@dataclass(frozen=True)
+class Haproxy:
+    """Health checks: intervals in milliseconds, `rise` and `fall` in checks."""
+
+    inter_ms: int
+    fastinter_ms: int
+    downinter_ms: int
+    rise: int
+    fall: int
+    check_timeout_ms: int
+
+
+@dataclass(frozen=True)
+class Keepalived:
+    """VRRP and the check of the local HAProxy: milliseconds, checks, and seconds between GARPs."""
+
+    advert_int_ms: int
+    check_interval_ms: int
+    check_timeout_ms: int
+    check_fall: int
+    check_rise: int
+    garp_refresh_s: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One knob for three tools, because they only make sense together."""
+
+    name: str
+    patroni: Patroni
+    haproxy: Haproxy
+    keepalived: Keepalived
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The longest outage of one class of faults, in seconds, and why."""
+
+    fault: str
+    seconds: float
+    formula: str
+    source: str
+
+
+# fast: the smallest values that Patroni accepts, VRRP ten times a second. Measured in the lab:
+#   crash of the postmaster 1.7 s, loss of a balancer 0.4 s, loss of the primary's host 22 s.
+#   No false transition of VRRP at load 8 on two cores down to 20 ms.
+# standard: Patroni's default ttl, with half its loop_wait and retry_timeout; rides out a pause
+#   of 10 s in etcd or in the network (loop_wait + retry_timeout).
+# wide: for stretched or noisy networks: VRRP's classic second, rides out 30 s, and gives a
+#   crashed primary a minute to restart in place before another one takes over.
+PROFILES: Mapping[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "fast",
+            Patroni(ttl=20, loop_wait=1, retry_timeout=3, primary_start_timeout=0),
+            Haproxy(1000, 250, 250, rise=1, fall=2, check_timeout_ms=1000),
+            Keepalived(100, 200, 180, check_fall=3, check_rise=5, garp_refresh_s=30),
+        ),
+        Profile(
+            "standard",
+            Patroni(ttl=30, loop_wait=5, retry_timeout=5, primary_start_timeout=0),
+            Haproxy(2000, 500, 500, rise=2, fall=2, check_timeout_ms=2000),
+            Keepalived(200, 500, 400, check_fall=3, check_rise=4, garp_refresh_s=60),
+        ),
+        Profile(
+            "wide",
+            Patroni(ttl=60, loop_wait=10, retry_timeout=20, primary_start_timeout=60),
+            Haproxy(3000, 1000, 1000, rise=2, fall=3, check_timeout_ms=3000),
+            Keepalived(1000, 1000, 900, check_fall=3, check_rise=3, garp_refresh_s=60),
+        ),
+    )
+}
+
+
+def choose(name: object, overrides: object) -> tuple[Profile, list[InputError]]:
+    """The profile called `name` with `overrides` ({tool: {setting: number}}) laid over it.
+
+    With errors the profile is still complete, so that a caller can go on and find more.
+    """
+    errors: list[InputError] = []
+    profile = PROFILES["standard"]
+    if isinstance(name, str) and name in PROFILES:
+        profile = PROFILES[name]
+    else:
+        errors.append(
+            InputError(
+                "recovery_profile",
+                show(name),
+                f"one of {', '.join(PROFILES)}",
+                "choose fast for one quiet network, standard if in doubt, wide for a noisy one",
+            )
+        )
+    if not isinstance(overrides, Mapping):
+        errors.append(
+            InputError(
+                "recovery_overrides",
+                show(overrides),
+                "a mapping such as {patroni: {loop_wait: 2}}",
+                "remove it, or write it as a mapping",
+            )
+        )
+        return profile, errors
+    for tool, settings in overrides.items():
+        path = f"recovery_overrides.{tool}"
+        current = getattr(profile, tool, None) if tool in TOOLS else None
+        if current is None or not isinstance(settings, Mapping):
+            errors.append(
+                InputError(
+                    path,
+                    show(settings),
+                    f"a mapping below one of {', '.join(TOOLS)}",
+                    f"remove {path}, or correct its spelling",
+                )
+            )
+            continue
+        known = [field.name for field in fields(current)]
+        accepted: dict[str, int] = {}
+        for setting, value in settings.items():
+            if setting not in known:
+                errors.append(
+                    InputError(
+                        f"{path}.{setting}",
+                        show(value),
+                        f"one of {', '.join(known)}",
+                        f"remove {path}.{setting}, or correct its spelling",
+                    )
+                )
+            elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                errors.append(
+                    InputError(
+                        f"{path}.{setting}",
+                        show(value),
+                        "a whole number, not negative",
+                        f"write {path}.{setting} as a plain number; its name says the unit",
+                    )
+                )
+            else:
+                accepted[setting] = value
+        replaced: Any = {tool: replace(current, **accepted)}
+        profile = replace(profile, **replaced)
+    errors.extend(check(profile))
+    return profile, errors
+
+
+TOOLS = ("patroni", "haproxy", "keepalived")
+
+
+def check(profile: Profile) -> Iterator[InputError]:
+    """The rules between the numbers, which no tool checks for the others."""
+    patroni, haproxy, keepalived = profile.patroni, profile.haproxy, profile.keepalived
+    at = "recovery_overrides"
+    instead = (
+        "leave ttl alone: it only bounds the loss of the primary's whole host; for a faster recovery "
+        "from a crash turn patroni.primary_start_timeout (0), patroni.loop_wait, haproxy.downinter_ms "
+        "and keepalived.check_interval_ms"
+    )
+
+    def wrong(path: str, seen: object, expected: str, mend: str) -> InputError:
+        return InputError(f"{at}.{path}", str(seen), expected, mend)
+
+    if patroni.ttl < MINIMUM_TTL:
+        yield wrong("patroni.ttl", patroni.ttl, f"at least {MINIMUM_TTL} s", instead)
+    if patroni.loop_wait < MINIMUM_LOOP_WAIT:
+        yield wrong("patroni.loop_wait", patroni.loop_wait, f"at least {MINIMUM_LOOP_WAIT} s", "set it to 1 or more")
+    if patroni.retry_timeout < MINIMUM_RETRY_TIMEOUT:
+        yield wrong(
+            "patroni.retry_timeout",
+            patroni.retry_timeout,
+            f"at least {MINIMUM_RETRY_TIMEOUT} s",
+            "set it to 3 or more: below, one slow answer of etcd demotes the primary",
+        )
+    needed = patroni.loop_wait + 2 * patroni.retry_timeout
+    if patroni.ttl < needed:
+        yield wrong(
+            "patroni",
+            f"ttl {patroni.ttl} < loop_wait {patroni.loop_wait} + 2 * retry_timeout {patroni.retry_timeout} = {needed}",
+            "ttl >= loop_wait + 2 * retry_timeout",
+            f"raise ttl to {needed}, or lower loop_wait or retry_timeout; {instead}",
+        )
+    for name in ("inter_ms", "fastinter_ms", "downinter_ms", "check_timeout_ms"):
+        if getattr(haproxy, name) < 10:
+            yield wrong(f"haproxy.{name}", getattr(haproxy, name), "at least 10 ms", "250 ms is already fast")
+    for name in ("fastinter_ms", "downinter_ms", "check_timeout_ms"):
+        if getattr(haproxy, name) > haproxy.inter_ms:
+            yield wrong(
+                f"haproxy.{name}",
+                getattr(haproxy, name),
+                f"at most haproxy.inter_ms, {haproxy.inter_ms}",
+                "lower it: a doubtful server is asked more often than a sound one, and an answer comes before the next question",
+            )
+    for name in ("rise", "fall"):
+        if not 1 <= getattr(haproxy, name) <= 10:
+            yield wrong(f"haproxy.{name}", getattr(haproxy, name), "1 to 10 checks", "2 rides out one lost packet")
+    if haproxy_down(haproxy) >= patroni.ttl > 0:
+        yield wrong(
+            "haproxy",
+            f"a dead server is noticed after {haproxy_down(haproxy):g} s",
+            f"sooner than Patroni's ttl of {patroni.ttl} s",
+            "lower haproxy.inter_ms, haproxy.check_timeout_ms or haproxy.fall: the old primary leaves before a new one comes",
+        )
+    if not ADVERT_STEP_MS <= keepalived.advert_int_ms <= MAXIMUM_ADVERT_MS or keepalived.advert_int_ms % ADVERT_STEP_MS:
+        yield wrong(
+            "keepalived.advert_int_ms",
+            keepalived.advert_int_ms,
+            f"a multiple of {ADVERT_STEP_MS} from {ADVERT_STEP_MS} to {MAXIMUM_ADVERT_MS} ms (VRRPv3 counts centiseconds)",
+            "100 takes over in about 0.4 s; below 20 needs real-time priority",
+        )
+    if keepalived.check_interval_ms < 50:
+        yield wrong(
+            "keepalived.check_interval_ms",
+            keepalived.check_interval_ms,
+            "at least 50 ms",
+            "raise it: each check starts a process",
+        )
+    if not 0 < keepalived.check_timeout_ms < keepalived.check_interval_ms:
+        yield wrong(
+            "keepalived.check_timeout_ms",
+            keepalived.check_timeout_ms,
+            f"more than 0 and less than keepalived.check_interval_ms, {keepalived.check_interval_ms}",
+            "lower it, or raise check_interval_ms: a check ends before the next begins, a hung HAProxy is a failed check",
+        )
+    for name in ("check_fall", "check_rise"):
+        if not 1 <= getattr(keepalived, name) <= 20:
+            yield wrong(f"keepalived.{name}", getattr(keepalived, name), "1 to 20 checks", "3 is a good start")
+    if keepalived.check_rise < keepalived.check_fall:
+        yield wrong(
+            "keepalived.check_rise",
+            keepalived.check_rise,
+            f"at least keepalived.check_fall, {keepalived.check_fall}",
+            "raise it: a balancer that comes and goes must stay away rather than come back quickly",
+        )
+    if keepalived.check_interval_ms * keepalived.check_fall > 10_000:
+        yield wrong(
+            "keepalived",
+            f"a dead HAProxy is noticed after {keepalived.check_interval_ms * keepalived.check_fall} ms",
+            "check_interval_ms * check_fall of at most 10000 ms",
+            "lower check_interval_ms or check_fall",
+        )
+    if not 1 <= keepalived.garp_refresh_s <= 3600:
+        yield wrong(
+            "keepalived.garp_refresh_s",
+            keepalived.garp_refresh_s,
+            "1 to 3600 s",
+            "60 repairs the neighbours' caches within a minute",
+        )
+
+
+def skew(advert_int_ms: int, priority: int) -> float:
+    """Skew_Time (RFC 5798, 6.1): what a backup waits after the master has said goodbye."""
+    return (256 - priority) * advert_int_ms / 256 / 1000
+
+
+def master_down(advert_int_ms: int, priority: int) -> float:
+    """Master_Down_Interval (RFC 5798, 6.1): what a backup of this priority waits in silence."""
+    return 3 * advert_int_ms / 1000 + skew(advert_int_ms, priority)
+
+
+def haproxy_down(haproxy: Haproxy) -> float:
+    """From a server's silent death to DOWN: one normal interval, then the fast one, each check timing out."""
+    timeout = haproxy.check_timeout_ms
+    return (haproxy.inter_ms + timeout + (haproxy.fall - 1) * (haproxy.fastinter_ms + timeout)) / 1000
+
+
+def haproxy_up(haproxy: Haproxy) -> float:
+    """From a server's first good answer to UP, when it was DOWN."""
+    return (haproxy.downinter_ms + haproxy.check_timeout_ms + (haproxy.rise - 1) * haproxy.fastinter_ms) / 1000
+
+
+def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
+    """The longest outage per fault. `lowest_priority` is the least VRRP priority of any balancer."""
+    patroni, haproxy, keepalived = profile.patroni, profile.haproxy, profile.keepalived
+    down = master_down(keepalived.advert_int_ms, lowest_priority)
+    goodbye = skew(keepalived.advert_int_ms, lowest_priority)
+    crash_check = keepalived.check_interval_ms * keepalived.check_fall / 1000
+    hang_check = crash_check + keepalived.check_timeout_ms / 1000
+    up = haproxy_up(haproxy)
+    arrival = SCHEDULING + CLIENT_RETRY
+    lease = patroni.ttl + ETCD_ELECTION + ETCD_LEASE_EXTENSION
+    takeover = patroni.loop_wait + patroni.retry_timeout + MEMBER_STATUS_TIMEOUT + PROMOTION + up + arrival
+
+    vrrp = "RFC 5798, 6.1"
+    script = "keepalived.conf(5), vrrp_script; RFC 5798, 6.1"
+    check = "HAProxy manual 5.2: inter, fastinter, downinter, rise, fall"
+    lost = "ttl + etcd election and lease extension + loop_wait + retry_timeout + member status + promotion + check up + client"
+    lost_source = "Patroni ha.py; etcd lessor.go; " + check
+    crash = "loop_wait + primary_start_timeout + member status + promotion + check up + client"
+    table: tuple[tuple[str, float, str, str], ...] = (
+        ("balancer-host-loss", down + arrival, "3 * advert + (256 - priority) / 256 * advert + client", vrrp),
+        ("balancer-stop", goodbye + arrival, "(256 - priority) / 256 * advert + client", vrrp),
+        ("keepalived-crash", down + arrival, "3 * advert + (256 - priority) / 256 * advert + client", vrrp),
+        ("haproxy-crash", crash_check + goodbye + arrival, "check_interval * check_fall + skew + client", script),
+        ("haproxy-stop", crash_check + goodbye + arrival, "check_interval * check_fall + skew + client", script),
+        (
+            "haproxy-hang",
+            hang_check + goodbye + arrival,
+            "check_interval * check_fall + check_timeout + skew + client",
+            script,
+        ),
+        (
+            "postgres-crash",
+            patroni.loop_wait
+            + patroni.primary_start_timeout
+            + MEMBER_STATUS_TIMEOUT
+            + PROMOTION
+            + up
+            + arrival,
+            crash,
+            "Patroni ha.py, primary_start_timeout; " + check,
+        ),
+        (
+            "patroni-crash",
+            PATRONI_START + up + arrival,
+            "restart of Patroni + check up + client",
+            "systemd RestartSec, measured start; " + check,
+        ),
+        ("patroni-hang", lease + takeover, lost, lost_source),
+        ("primary-host-loss", lease + takeover, lost, lost_source),
+        ("primary-isolated", lease + takeover, lost, lost_source),
+        (
+            "switchover",
+            patroni.loop_wait + SHUTDOWN + MEMBER_STATUS_TIMEOUT + PROMOTION + up + arrival,
+            "loop_wait + shutdown + member status + promotion + check up + client",
+            "Patroni ha.py, manual failover; " + check,
+        ),
+        (
+            "replica-host-loss",
+            haproxy_down(haproxy) + arrival,
+            "inter + check_timeout + (fall - 1) * (fastinter + check_timeout) + client, reads only",
+            check,
+        ),
+        (
+            "server-loss",
+            haproxy_down(haproxy) + arrival,
+            "inter + check_timeout + (fall - 1) * (fastinter + check_timeout) + client, without retries",
+            check,
+        ),
+        ("etcd-member", 0.0, "none: another member answers within retry_timeout", "Patroni config.rst, retry_timeout"),
+        ("etcd-quorum", 0.0, "none: failsafe mode keeps the primary", "Patroni dcs_failsafe_mode.rst"),
+    )
+    return tuple(Bound(fault, round(seconds, 2), formula, source) for fault, seconds, formula, source in table)

@@ -1,0 +1,41 @@
+"""Derive the topology on the control machine, from every host of the inventory, before any host is asked."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+try:
+    from standfast import inventory
+    from standfast.errors import InvalidInput
+except ImportError as error:
+    raise AnsibleActionFail(
+        "The control machine's Python lacks standfast's own package. Run `make tools`, or install it into "
+        "the environment that runs Ansible with `pip install --editable .` in the repository."
+    ) from error
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """See library/topology_check.py for its documentation."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _VALID_ARGS: ClassVar[frozenset[str]] = frozenset()
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        sources = (task_vars or {})["ansible_inventory_sources"]
+        try:
+            topology = inventory.read(sources, self._loader).topology()
+        except InvalidInput as invalid:
+            count = len(invalid.errors)
+            headline = f"The inventory has {count} error{'s' if count > 1 else ''}; nothing was changed on any host."
+            result.update(
+                failed=True,
+                msg="\n".join([headline, *(f"- {error}" for error in invalid.errors)]),
+            )
+            return result
+        result.update(changed=False, topology=topology.as_fact(), bounds=list(inventory.summary(topology)))
+        return result
