@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from standfast.inventory import load
 from tests.live import Live
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,9 +17,7 @@ INVENTORY = ROOT / os.environ.get("STANDFAST_INVENTORY", "inventories/molecule")
 @pytest.fixture(scope="session")
 def live() -> Live:
     """The running lab."""
-    inventory = load(INVENTORY)
-    name = next(iter(inventory.variables.values()))["lab_name"]
-    return Live(inventory, ROOT / ".lab" / name / "ssh_config")
+    return Live(INVENTORY)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,13 +7,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import testinfra
 from testinfra.host import Host
 
-from standfast.inventory import Inventory
+from lab.inventory import load as load_lab
+from standfast.inventory import Inventory, read
 
 T = TypeVar("T")
 
@@ -26,18 +28,31 @@ JOURNALS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Live:
-    """The hosts of one inventory, reached through the ssh configuration that its lab generated."""
+    """The hosts of one lab, reached through the ssh configuration that it generated."""
 
-    inventory: Inventory
-    ssh_config: Path
+    path: Path
     _hosts: dict[str, Host] = field(default_factory=dict)
 
-    @property
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What the inventory sets."""
+        return read([str(self.path)])
+
+    @cached_property
     def topology(self) -> dict[str, Any]:
-        """The topology, in the shape that roles receive."""
-        return self.inventory.topology
+        """What follows from it, in the shape that roles receive."""
+        return self.inventory.topology().as_fact()
+
+    @cached_property
+    def _lab(self) -> tuple[dict[str, str], Path]:
+        lab = load_lab(self.path)
+        return {host.name: host.container for host in lab.hosts}, lab.state / "ssh_config"
+
+    def setting(self, name: str, variable: str) -> Any:
+        """A variable as the inventory sets it for one host."""
+        return self.inventory.settings[name][variable]
 
     def names(self, function: str) -> list[str]:
         """The hosts that serve one function, such as `balancer`."""
@@ -50,8 +65,8 @@ class Live:
     def host(self, name: str) -> Host:
         """testinfra's view of one host."""
         if name not in self._hosts:
-            address = self.inventory.variables[name]["ansible_host"]
-            self._hosts[name] = testinfra.get_host(f"ssh://root@{address}", ssh_config=str(self.ssh_config))
+            containers, ssh_config = self._lab
+            self._hosts[name] = testinfra.get_host(f"ssh://root@{containers[name]}", ssh_config=str(ssh_config))
         return self._hosts[name]
 
     def run(self, name: str, command: str) -> str:
@@ -67,9 +82,9 @@ class Live:
         command line.
         """
         program = f"import json\nglobals().update(json.loads({json.dumps(json.dumps(parameters))}))\n{source}"
-        address = self.inventory.variables[name]["ansible_host"]
+        containers, ssh_config = self._lab
         done = subprocess.run(
-            ["ssh", "-F", str(self.ssh_config), f"root@{address}", "python3 -"],
+            ["ssh", "-F", str(ssh_config), f"root@{containers[name]}", "python3 -"],
             input=program,
             capture_output=True,
             text=True,
