@@ -26,12 +26,17 @@ class InputError:
         return f"{self.variable}: seen {self.seen}; expected {self.expected}; mend: {self.mend}"
 
 
-class InvalidInput(Exception):
+class InvalidInput(Exception):  # noqa: N818 (it says what happened, like StopIteration)
     """All errors of one inventory, at once."""
 
     def __init__(self, errors: Iterable[InputError]) -> None:
         self.errors = tuple(dict.fromkeys(errors))
         super().__init__("\n".join(map(str, self.errors)))
+
+    def report(self, subject: str, consequence: str) -> str:
+        """All errors below a headline, one line each."""
+        count = f"{len(self.errors)} error{'s' if len(self.errors) > 1 else ''}"
+        return "\n".join([f"{subject} {count}; {consequence}.", *(f"- {error}" for error in self.errors)])
 
 
 def show(value: object) -> str:

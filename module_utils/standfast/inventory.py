@@ -5,6 +5,7 @@ Runs on the control machine only: for the action plugin topology_check, for fab,
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,7 @@ class Inventory:
     catalogue: specs.Catalogue
 
     def functions(self, host: str) -> frozenset[str]:
+        """What `host` is for; etcd runs on the databases unless it has a group."""
         databases = self.groups.get("databases", ())
         etcd = self.groups.get("etcd", databases)
         members = {**self.groups, "etcd": etcd}
@@ -104,18 +106,8 @@ class Inventory:
                 "set it once, in group_vars/all of the inventory",
             )
             for name in specs.CLUSTER_VARIABLES
-            if len({repr(settings.get(name)) for host, settings in self.settings.items()}) > 1
-            and name in self.raw.variables
-            and not self._only_by_function(name)
+            if len({repr(settings[name]) for settings in self.settings.values() if name in settings}) > 1
         ]
-
-    def _only_by_function(self, name: str) -> bool:
-        """A role's variable may be set in group_vars of its own group: then those hosts must agree."""
-        readers = [host for host in self.settings if name in self.catalogue.of(self.functions(host))]
-        return bool(readers) and len({repr(self.settings[host].get(name)) for host in readers}) == 1 and not any(
-            name in settings and repr(settings[name]) != repr(self.settings[readers[0]].get(name))
-            for settings in self.settings.values()
-        )
 
 
 def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = ROOT) -> Inventory:
@@ -123,6 +115,8 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
     loader = loader or DataLoader()
     manager = InventoryManager(loader=loader, sources=list(sources))
     variables = VariableManager(loader=loader, inventory=manager)
+    # What the playbooks derive is no input, and stands on a topology that does not exist yet.
+    variables.safe_basedir = False
     catalogue = specs.load(root)
     hosts = [host for host in manager.get_hosts("all", ignore_limits=True) if host.name != "localhost"]
     settings: dict[str, dict[str, Any]] = {}
@@ -178,3 +172,12 @@ def summary(topology: Topology) -> Iterable[str]:
     width = max(len(bound.fault) for bound in topology.bounds)
     for bound in topology.bounds:
         yield f"{bound.fault:<{width}}  {bound.seconds:6.2f} s  {bound.formula}"
+
+
+def announcement(topology: Topology) -> str:
+    """The predicted outages on a few lines."""
+    headline = f"Worst outage that a client may see, in seconds (recovery profile {topology.profile.name}):"
+    outages = (f"{bound.fault} {bound.seconds:g}" for bound in topology.bounds)
+    return textwrap.fill(", ".join(outages), width=100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False).join(
+        (headline + "\n", "")
+    )

@@ -17,7 +17,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .errors import InputError, show
-from .topology import FUNCTIONS, PORTS
+from .topology import FUNCTIONS, PORTS, SWITCHES
 
 EVERY_HOST = frozenset(FUNCTIONS.values())
 # The hosts, by function, that each role is applied to.
@@ -46,6 +46,7 @@ CLUSTER_VARIABLES = (
     "haproxy_services",
     "postgresql_databases",
     *PORTS,
+    *(switch for switch, _ in SWITCHES.values()),
 )
 HOST_VARIABLES = ("node_address", "node_address6", "node_interface", "ssh_port")
 # Ansible's own, and the lab's.
@@ -69,6 +70,7 @@ class Catalogue:
 
     @property
     def known(self) -> frozenset[str]:
+        """Every variable that anything reads."""
         options = (option for role in self.roles.values() for option in role)
         return frozenset((*options, *self.derived, *CLUSTER_VARIABLES, *HOST_VARIABLES))
 
@@ -99,9 +101,9 @@ def load(root: Path) -> Catalogue:
 def check_names(catalogue: Catalogue, names: Iterable[str]) -> Iterator[InputError]:
     """Variables that nobody reads, or that would be overruled."""
     known = sorted(catalogue.known)
-    settable = [name for name in known if name not in catalogue.derived]
+    settable = [name for name in known if name not in catalogue.derived or name in CLUSTER_VARIABLES]
     for name in sorted(set(names)):
-        if name in catalogue.derived:
+        if name in catalogue.derived and name not in CLUSTER_VARIABLES:
             yield InputError(
                 name,
                 "set in the inventory",

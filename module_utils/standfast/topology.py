@@ -46,7 +46,6 @@ WIDEST_PREFIX = {4: 8, 6: 7}
 # Every port that a role listens on: the variable that sets it, and its default, which equals
 # the role's own (tests/contract compares them).
 PORTS: Mapping[str, int] = {
-    "ssh_port": 22,
     "postgresql_port": 5432,
     "postgresql_restapi_port": 8008,
     "pgbackrest_port": 8432,
@@ -57,6 +56,12 @@ PORTS: Mapping[str, int] = {
     "haproxy_postgresql_replica_port": 5433,
     "haproxy_stats_port": 8404,
     "demo_port": 8443,
+}
+SSH_PORT = 22
+# Ports that are there only when a switch is on, with the switch's default.
+SWITCHES: Mapping[str, tuple[str, bool]] = {
+    "haproxy_stats_port": ("haproxy_stats_enabled", True),
+    "demo_port": ("demo_enabled", False),
 }
 POSTGRESQL_PRIMARY = "postgresql-primary"
 POSTGRESQL_REPLICA = "postgresql-replica"
@@ -104,11 +109,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Port:
-    """A port on which a host listens. `scope` is network or loopback."""
+    """A port on which a host listens. `unit` owns it; `scope` is network or loopback."""
 
     port: int
     protocol: str
     service: str
+    unit: str
     scope: str = "network"
 
 
@@ -362,8 +368,11 @@ def derive(inventory: RawInventory) -> Topology:
     errors.extend(profile_errors)
     peers, interfaces = _peers(inventory, groups, errors)
     ports = {name: reader.port(name, default) for name, default in PORTS.items()}
+    for name, (switch, usual) in SWITCHES.items():
+        if not reader.boolean(switch, usual):
+            del ports[name]
     ssh_ports = {
-        name: _Reader(variables, f"hosts.{name}", errors).port("ssh_port", ports["ssh_port"])
+        name: _Reader(variables, f"hosts.{name}", errors).port("ssh_port", SSH_PORT)
         for name, variables in inventory.hosts.items()
     }
     client_ranges = _ranges(reader, "client_ranges", required=True)
@@ -371,7 +380,7 @@ def derive(inventory: RawInventory) -> Topology:
     virtual_addresses = _virtual_addresses(reader, groups, peers, interfaces)
     services = _services(reader, groups, peers)
     _unique_names(cluster_name, groups, virtual_addresses, errors)
-    host_ports = {name: _host_ports(name, groups, ports, ssh_ports.get(name, 22), services) for name in peers}
+    host_ports = {name: _host_ports(name, groups, ports, ssh_ports.get(name, SSH_PORT), services) for name in peers}
     _port_clashes(host_ports, errors)
     drills_allowed = reader.boolean("drills_allowed", False)
     endpoints = _endpoints(reader, virtual_addresses, ports, services, inventory.directory)
@@ -863,30 +872,32 @@ def _unique_names(
 def _host_ports(
     name: str, groups: Mapping[str, Sequence[str]], ports: Mapping[str, int], ssh_port: int, services: Sequence[Service]
 ) -> tuple[Port, ...]:
-    def listening() -> Iterator[Port]:
-        yield Port(ssh_port, "tcp", "ssh")
-        if name in groups["balancers"]:
-            yield Port(ports["haproxy_postgresql_primary_port"], "tcp", POSTGRESQL_PRIMARY)
-            yield Port(ports["haproxy_postgresql_replica_port"], "tcp", POSTGRESQL_REPLICA)
-            yield Port(ports["haproxy_stats_port"], "tcp", STATISTICS)
-            for service in services:
-                if service.port:
-                    yield Port(service.port, "tcp", service.name)
-                if service.redirect_from:
-                    yield Port(service.redirect_from, "tcp", f"{service.name} (redirect)")
-        if name in groups["databases"]:
-            yield Port(ports["postgresql_port"], "tcp", "postgresql")
-            yield Port(ports["postgresql_restapi_port"], "tcp", "patroni")
-        if name in groups["etcd"]:
-            yield Port(ports["etcd_client_port"], "tcp", "etcd clients")
-            yield Port(ports["etcd_peer_port"], "tcp", "etcd peers")
-            yield Port(ports["etcd_metrics_port"], "tcp", "etcd metrics", "loopback")
-        if name in groups["databases"] or name in groups["backups"]:
-            yield Port(ports["pgbackrest_port"], "tcp", "pgbackrest")
-        if name in groups["applications"]:
-            yield Port(ports["demo_port"], "tcp", "demo")
+    def on(*members_of: str) -> bool:
+        return any(name in groups[group] for group in members_of)
 
-    return tuple(listening())
+    found = [Port(ssh_port, "tcp", "ssh", "ssh.service")]
+    if on("balancers"):
+        numbers = {
+            POSTGRESQL_PRIMARY: ports["haproxy_postgresql_primary_port"],
+            POSTGRESQL_REPLICA: ports["haproxy_postgresql_replica_port"],
+            STATISTICS: ports.get("haproxy_stats_port"),
+        }
+        redirects = [(f"{service.name} (redirect)", service.redirect_from) for service in services]
+        for service_name, number in [*numbers.items(), *((one.name, one.port) for one in services), *redirects]:
+            if number:
+                found.append(Port(number, "tcp", service_name, "haproxy.service"))
+    if on("databases"):
+        found.append(Port(ports["postgresql_port"], "tcp", "postgresql", "patroni.service"))
+        found.append(Port(ports["postgresql_restapi_port"], "tcp", "patroni", "patroni.service"))
+    if on("etcd"):
+        found.append(Port(ports["etcd_client_port"], "tcp", "etcd clients", "etcd.service"))
+        found.append(Port(ports["etcd_peer_port"], "tcp", "etcd peers", "etcd.service"))
+        found.append(Port(ports["etcd_metrics_port"], "tcp", "etcd metrics", "etcd.service", "loopback"))
+    if on("databases", "backups"):
+        found.append(Port(ports["pgbackrest_port"], "tcp", "pgbackrest", "pgbackrest.service"))
+    if on("applications") and "demo_port" in ports:
+        found.append(Port(ports["demo_port"], "tcp", "demo", "standfast-demo.service"))
+    return tuple(found)
 
 
 def _port_clashes(host_ports: Mapping[str, Sequence[Port]], errors: _Errors) -> None:
@@ -980,7 +991,8 @@ def _firewall(
                 (*client_ranges, *hosts("clients", "applications", "balancers")),
             )
             # Whoever manages the hosts; without such a list, at most those who use the services.
-            yield Rule("statistics", "tcp", (ports["haproxy_stats_port"],), tuple(management_ranges or client_ranges))
+            if "haproxy_stats_port" in ports:
+                yield Rule("statistics", "tcp", (ports["haproxy_stats_port"],), tuple(management_ranges or client_ranges))
             yield Rule("vrrp", "vrrp", (), hosts("balancers"))
         if "database" in functions:
             yield Rule("postgresql", "tcp", (ports["postgresql_port"],), hosts("balancers", "databases", "clients"))
@@ -994,7 +1006,7 @@ def _firewall(
             yield Rule("pgbackrest", "tcp", (ports["pgbackrest_port"],), hosts("databases"))
         served = sorted(
             {server.port for service in services for server in service.servers if server.name == host.name}
-            | ({ports["demo_port"]} if "application" in functions else set())
+            | ({ports["demo_port"]} if "application" in functions and "demo_port" in ports else set())
         )
         if served:
             yield Rule("servers", "tcp", tuple(served), hosts("balancers"))

@@ -25,17 +25,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _VALID_ARGS: ClassVar[frozenset[str]] = frozenset()
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read the inventory, and fail with every error or pass with the topology."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         sources = (task_vars or {})["ansible_inventory_sources"]
         try:
             topology = inventory.read(sources, self._loader).topology()
         except InvalidInput as invalid:
-            count = len(invalid.errors)
-            headline = f"The inventory has {count} error{'s' if count > 1 else ''}; nothing was changed on any host."
-            result.update(
-                failed=True,
-                msg="\n".join([headline, *(f"- {error}" for error in invalid.errors)]),
-            )
+            result.update(failed=True, msg=invalid.report("The inventory has", "nothing was changed on any host"))
             return result
+        self._display.display(inventory.announcement(topology))
         result.update(changed=False, topology=topology.as_fact(), bounds=list(inventory.summary(topology)))
         return result

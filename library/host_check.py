@@ -1,0 +1,90 @@
+#!/usr/bin/python
+"""Look at one host before anything is changed on it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: host_check
+short_description: Look at a host before anything is changed on it
+description:
+  - Reports what M(host_verdict) judges over all hosts, namely distribution, interfaces and addresses, free disk and memory, processes
+    on the ports that the host's functions need, and where the SSH connection comes from.
+  - On a host that is not deployed yet it also measures how long a write takes to reach the disk (members of etcd, at
+    most 3 seconds), asks the network who has the virtual addresses, and listens for VRRP advertisements (balancers,
+    4 seconds).
+  - Changes nothing, in check mode and out of it. Needs root.
+options:
+  host:
+    description: The host's entry of C(topology.hosts).
+    type: dict
+    required: true
+  ports:
+    description: The host's entry of C(topology.ports).
+    type: list
+    elements: dict
+    required: true
+  virtual_addresses:
+    description: The whole of C(topology.virtual_addresses).
+    type: list
+    elements: dict
+    required: true
+author:
+  - standfast
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is ever changed.
+  diff_mode:
+    support: none
+    description: Nothing is ever changed.
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  host_check:
+    host: "{{ topology.hosts[inventory_hostname] }}"
+    ports: "{{ topology.ports[inventory_hostname] }}"
+    virtual_addresses: "{{ topology.virtual_addresses }}"
+  register: __host_check
+"""
+
+RETURN = r"""
+observation:
+  description: What was seen; standfast.host_check.Observation describes every key.
+  returned: success
+  type: dict
+  sample:
+    system: [debian, "13", Debian GNU/Linux 13 (trixie)]
+    deployed: false
+    memory_mib: 24105
+    free_disk_mib: 75520
+    fsync_p99_ms: 1.93
+    ssh_client: 10.20.0.5
+    answers: {}
+    advertisements: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.standfast.host_check import Expectation, as_result, observe
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "host": {"type": "dict", "required": True},
+            "ports": {"type": "list", "elements": "dict", "required": True},
+            "virtual_addresses": {"type": "list", "elements": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    expected = Expectation.of(module.params["host"], module.params["ports"], module.params["virtual_addresses"])
+    try:
+        seen = observe(expected)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"{expected.name} could not be looked at: {error}. It needs iproute2 and a user who is root.")
+    module.exit_json(changed=False, observation=as_result(seen))
+
+
+if __name__ == "__main__":
+    main()
