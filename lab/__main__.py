@@ -1,12 +1,11 @@
 """Command line of the lab: `python -m lab --help`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import hosts, image, inventory, ssh
+from lab import hosts, image, inventory
 from lab.process import REPOSITORY, LabError
 
 
@@ -27,12 +26,10 @@ def parser() -> argparse.ArgumentParser:
 
     up = command("up", "make the hosts run; those that run already stay as they are")
     up.add_argument("--limit", default="", help="only these hosts, separated by commas")
-    up.add_argument(
-        "--replace", action="store_true", help="take over hosts that another checkout started"
-    )
+    up.add_argument("--replace", action="store_true", help="take over hosts that another checkout started")
     reset = command("reset", "give hosts back as the image makes them")
     reset.add_argument("hosts", nargs="+", metavar="HOST")
-    command("down", "remove the lab: hosts, network, keys")
+    command("down", "remove the lab: hosts, network, keys and secrets")
     command("status", "say which hosts run")
     command("ssh-config", "print the path of the ssh configuration")
     build = command("image", "build the hosts' image if it is not up to date")
@@ -53,13 +50,14 @@ def main(arguments: Sequence[str]) -> int:
         case "reset":
             hosts.reset(lab, lab.select(options.hosts))
         case "down":
-            hosts.down(lab)
+            hosts.down(lab, secrets=options.inventory / "secrets")
+            kept = ", ".join(["image " + name for name in image.images()] + [".venv"])
+            print(f"lab {lab.name} is gone. Kept for next time: {kept}; `make distclean` removes them.")
         case "status":
             found = hosts.containers(lab)
             for host in lab.hosts:
                 state = found.get(host.container)
-                word = "absent" if state is None else "running" if state.running else "stopped"
-                print(f"{host.name:12} {host.address:15} {word}")
+                print(f"{host.name:12} {host.address:15} {state.state if state else 'absent'}")
         case "ssh-config":
             print(lab.state / "ssh_config")
         case "image":

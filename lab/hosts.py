@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,27 +58,27 @@ class Container:
     """A host as podman knows it."""
 
     name: str
-    running: bool
+    state: str
     image: str
-    definition: str
+    identity: str
     checkout: str
 
 
-def create_arguments(
-    lab: Lab, host: Host, *, limits: Sequence[str], image_name: str, definition: str
-) -> list[str]:
-    """podman's arguments that create one host. `limits` are ulimits, as name=soft:hard."""
+def create_arguments(lab: Lab, host: Host, *, limits: Sequence[str], identity: str, image_name: str) -> list[str]:
+    """The arguments of podman that create one host. `limits` are ulimits, as name=soft:hard."""
     return [
         "create",
         f"--name={host.container}",
         f"--hostname={host.name}",
         f"--network={lab.network}:ip={host.address}",
         f"--label=standfast.lab={lab.name}",
-        f"--label=standfast.definition={definition}",
         f"--label=standfast.checkout={REPOSITORY}",
+        f"--label=standfast.identity={identity}",
         "--no-hosts",
         "--dns-search=.",
         "--systemd=always",
+        # Its profile forbids the mounts that systemd's sandboxes consist of.
+        "--security-opt=apparmor=unconfined",
         "--pids-limit=-1",
         "--shm-size=256m",
         f"--cap-add={','.join(CAPABILITIES)}",
@@ -87,22 +88,21 @@ def create_arguments(
     ]
 
 
-def fingerprint(arguments: Sequence[str], public_keys: Sequence[str]) -> str:
-    """Short digest of all that makes a host what it is, apart from its image's content."""
-    return hashlib.sha256(json.dumps([*arguments, *public_keys]).encode()).hexdigest()[:16]
+def identity_of(host: Host, public_keys: Sequence[str]) -> str:
+    """Short digest of what this checkout reaches a host by. One with another is not ours to keep."""
+    parts = [str(REPOSITORY), host.container, host.address, *public_keys]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def containers(lab: Lab) -> dict[str, Container]:
     """The lab's containers that exist, by name."""
-    listed = json.loads(
-        podman("ps", "--all", f"--filter=label=standfast.lab={lab.name}", "--format=json")
-    )
+    listed = json.loads(podman("ps", "--all", f"--filter=label=standfast.lab={lab.name}", "--format=json"))
     found = (
         Container(
             name=item["Names"][0],
-            running=item["State"] == "running",
+            state=item["State"],
             image=item["Image"],
-            definition=item["Labels"]["standfast.definition"],
+            identity=item["Labels"].get("standfast.identity", ""),
             checkout=item["Labels"]["standfast.checkout"],
         )
         for item in listed
@@ -110,63 +110,55 @@ def containers(lab: Lab) -> dict[str, Container]:
     return {container.name: container for container in found}
 
 
-def seed(lab: Lab) -> Path:
-    """The files each host gets before it boots: its host key and who may log in."""
-    root = lab.state / "seed"
-    files = {
-        "etc/ssh/ssh_host_ed25519_key": "host_ed25519",
-        "etc/ssh/ssh_host_ed25519_key.pub": "host_ed25519.pub",
-        "root/.ssh/authorized_keys": "id_ed25519.pub",
-    }
-    for target, source in files.items():
-        path = root / target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text((lab.state / source).read_text())
-        path.chmod(0o600)
-    (root / "root").chmod(0o700)
-    (root / "root/.ssh").chmod(0o700)
-    return root
-
-
 def wait_until_up(lab: Lab, host: Host) -> None:
     """Return when systemd has settled without a failed unit and ssh answers."""
     failed = podman("exec", host.container, "sh", "-c", SETTLED, deadline=BOOT_DEADLINE)
     if failed.strip():
         raise LabError(
-            f"{host.name} booted with failed units:\n{failed}"
-            f"see `lab/podman exec {host.container} journalctl -b`"
+            f"{host.name} booted with failed units:\n{failed}see `lab/podman exec {host.container} journalctl -b`"
         )
     run(["ssh", "-F", lab.state / "ssh_config", host.name, "true"])
 
 
-def boot(lab: Lab, host: Host, *, create: Sequence[str] | None) -> None:
-    """Boot one host; create it first if `create` has podman's arguments for that."""
-    if create:
-        podman(*create)
-        podman("cp", f"{lab.state / 'seed'}/.", f"{host.container}:/")
-    podman("start", host.container)
+def create(lab: Lab, host: Host, arguments: Sequence[str]) -> None:
+    """Create one host with its keys; it does not run yet."""
+    podman(*arguments)
+    podman("cp", f"{lab.seed}/.", f"{host.container}:/")
+
+
+def prepare(host: Host) -> None:
+    """Make the running host's own files its own; done already, it changes nothing."""
     podman("exec", host.container, "sh", "-c", PREPARE)
+
+
+def boot(lab: Lab, host: Host) -> None:
+    """Start one host that exists, and wait until it can be worked with."""
+    podman("start", host.container)
+    prepare(host)
     wait_until_up(lab, host)
+
+
+def networks() -> dict[str, str]:
+    """The subnet of each of podman's networks."""
+    listed = json.loads(podman("network", "ls", "--format=json"))
+    return {item["name"]: item["subnets"][0]["subnet"] for item in listed if item.get("subnets")}
 
 
 def ensure_network(lab: Lab) -> None:
     """Create the lab's network, unless it is there with the right subnet."""
-    known = {item["name"]: item for item in json.loads(podman("network", "ls", "--format=json"))}
-    if lab.network in known:
-        found = known[lab.network]["subnets"][0]["subnet"]
-        if found != str(lab.subnet):
-            raise LabError(
-                f"lab {lab.name} runs in {found}, lab_subnet is {lab.subnet}: "
-                "take it down first (make down)"
-            )
-        return
-    machine.refuse_clash(lab.subnet)
-    podman("network", "create", f"--subnet={lab.subnet}", lab.network)
+    found = networks().get(lab.network)
+    if found is None:
+        machine.refuse_clash(lab.subnet)
+        podman("network", "create", f"--subnet={lab.subnet}", lab.network)
+    elif found != str(lab.subnet):
+        raise LabError(
+            f"lab {lab.name} runs in {found}, but lab_subnet is {lab.subnet}: take it down first (make down)"
+        )
 
 
 def refuse_foreign(lab: Lab, existing: dict[str, Container]) -> None:
     """LabError if the lab's hosts run for another checkout that still has their keys."""
-    for other in {c.checkout for c in existing.values() if c.running} - {str(REPOSITORY)}:
+    for other in {c.checkout for c in existing.values() if c.state == "running"} - {str(REPOSITORY)}:
         if (Path(other) / ".lab" / lab.name / "ssh_config").exists():
             raise LabError(
                 f"lab {lab.name} runs for {other}: take it down there (make down), or give this "
@@ -177,39 +169,39 @@ def refuse_foreign(lab: Lab, existing: dict[str, Container]) -> None:
 def up(lab: Lab, hosts: Sequence[Host], *, replace: bool = False) -> list[str]:
     """Make the given hosts run; return the names of those that had to be started.
 
-    A running host stays as it is. One whose address, keys or options changed is created anew;
-    with `replace` also one that another checkout started.
+    A running host stays as it is, even if its image is older. One whose address or keys changed is
+    created anew; with `replace` also one that another checkout started.
     """
-    ssh.write(lab)
-    seed(lab)
     existing = containers(lab)
     if not replace:
         refuse_foreign(lab, existing)
-    machine_facts = machine.detect()
-    machine.prepare(machine_facts, hosts=len(lab.hosts))
+    facts = machine.detect()
+    others = json.loads(podman("ps", "--format=json"))
+    machine.ensure_inotify(facts, hosts=len(others) + len(hosts))
     image_name = image.ensure()
     ensure_network(lab)
+    ssh.write(lab)
     keys = [(lab.state / f"{key}.pub").read_text() for key in ("id_ed25519", "host_ed25519")]
-    limits = machine.ulimits(machine_facts)
 
     def bring_up(host: Host) -> str | None:
-        plain = create_arguments(lab, host, limits=limits, image_name="", definition="")
-        definition = fingerprint(plain, keys)
+        identity = identity_of(host, keys)
         found = existing.get(host.container)
-        if found and found.definition == definition:
-            if found.running:
-                return None
-            boot(lab, host, create=None)
-            return host.name
-        remove([host])
-        arguments = create_arguments(
-            lab, host, limits=limits, image_name=image_name, definition=definition
-        )
-        boot(lab, host, create=arguments)
+        if found is None or found.state == "created" or found.identity != identity:
+            remove([host])
+            limits = machine.ulimits(facts)
+            create(lab, host, create_arguments(lab, host, limits=limits, identity=identity, image_name=image_name))
+        elif found.state == "running":
+            prepare(host)
+            return None
+        boot(lab, host)
         return host.name
 
-    with step(f"start {len(hosts)} hosts of lab {lab.name}"), ThreadPoolExecutor(PARALLEL) as pool:
-        return [name for name in pool.map(bring_up, hosts) if name]
+    with step(f"make {len(hosts)} hosts of lab {lab.name} run"), ThreadPoolExecutor(PARALLEL) as pool:
+        started = [name for name in pool.map(bring_up, hosts) if name]
+    old = [h.name for h in hosts if h.name not in started and existing[h.container].image != image_name]
+    if old:
+        print(f"lab: {', '.join(old)} run an older image; `python -m lab reset` renews hosts", file=sys.stderr)
+    return started
 
 
 def remove(hosts: Sequence[Host]) -> None:
@@ -217,17 +209,20 @@ def remove(hosts: Sequence[Host]) -> None:
     podman("rm", "--force", "--ignore", "--time=0", "--volumes", *(h.container for h in hosts))
 
 
-def reset(lab: Lab, hosts: Sequence[Host]) -> list[str]:
+def reset(lab: Lab, hosts: Sequence[Host]) -> None:
     """Give the hosts back as the image makes them, in seconds."""
     remove(hosts)
-    return up(lab, hosts)
+    up(lab, hosts)
 
 
-def down(lab: Lab) -> None:
-    """Remove every trace of a lab: hosts, network, state, and the namespace after the last."""
+def down(lab: Lab, secrets: Path) -> None:
+    """Remove every trace of a lab: hosts, network, secrets, state, and the namespace after the last."""
     if found := list(containers(lab)):
         podman("rm", "--force", "--time=0", "--volumes", *found)
-    podman("network", "rm", "--force", lab.network)
-    if not json.loads(podman("ps", "--all", "--format=json")) and not machine.detect().unified_cgroups:
+    if lab.network in networks():
+        podman("network", "rm", lab.network)
+    if not json.loads(podman("ps", "--all", "--format=json")):
         podman("--leave")
-    shutil.rmtree(lab.state, ignore_errors=True)
+    for folder in (secrets, lab.state):
+        if folder.exists():
+            shutil.rmtree(folder)

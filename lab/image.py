@@ -1,5 +1,6 @@
 """The hosts' image: a plain Debian server, with the stack's packages downloaded."""
 
+import fcntl
 import hashlib
 import json
 import time
@@ -8,12 +9,14 @@ from pathlib import Path
 
 from lab.process import REPOSITORY, LabError, podman, privileged, run, step
 
+FOLDER = REPOSITORY / ".lab"
 SUITE = "trixie"
 REPOSITORY_NAME = "localhost/standfast-host"
 BASE = REPOSITORY / "lab" / "image" / "base.txt"
 CUSTOMIZE = REPOSITORY / "lab" / "image" / "customize"
 PACKAGES = REPOSITORY / "lab" / "packages.txt"
-BUILD_DEADLINE = 1200
+# Seconds; a slow mirror takes most of them.
+BUILD_DEADLINE = 1800
 
 
 def parse_packages(text: str) -> tuple[str, ...]:
@@ -58,25 +61,26 @@ def images() -> dict[str, float]:
 def ensure(max_age_days: float | None = None) -> str:
     """Return the image's name; build it if it is not there, or older than `max_age_days`."""
     wanted = definition()
-    made = images().get(wanted.tag)
-    fresh = made is not None and (
-        max_age_days is None or time.time() - made <= max_age_days * 86400
-    )
-    if not fresh:
-        with step(f"build the image of Debian {wanted.suite}, once (about a minute)"):
-            build(wanted)
+    FOLDER.mkdir(exist_ok=True)
+    # Two labs that start at once share one build.
+    with (FOLDER / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = images().get(wanted.tag)
+        if made is None or (max_age_days is not None and time.time() - made > max_age_days * 86400):
+            with step(f"build the hosts' image from Debian {wanted.suite}, once"):
+                build(wanted)
+            remove_unused(keep=wanted.tag)
     return wanted.tag
 
 
 def build(wanted: Definition) -> None:
     """Make the image from Debian's packages and import it into podman."""
-    folder = REPOSITORY / ".lab"
-    folder.mkdir(exist_ok=True)
-    archive, log = folder / "image.tar", folder / "image.log"
-    command = [
+    archive = FOLDER / "image.tar"
+    command: list[str | Path] = [
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
+        # Package lists and downloaded packages are what the image is for.
         "--skip=cleanup/apt",
         f"--include={','.join(wanted.base)}",
         f'--customize-hook={CUSTOMIZE} "$1" {" ".join(wanted.packages)}',
@@ -84,15 +88,31 @@ def build(wanted: Definition) -> None:
         archive,
     ]
     try:
-        run([*privileged(), *command], deadline=BUILD_DEADLINE, log=log)
+        run([*privileged(), *command], deadline=BUILD_DEADLINE, log=FOLDER / "image.log")
         podman("import", "--quiet", archive, wanted.tag, deadline=BUILD_DEADLINE)
     except LabError as error:
-        raise LabError(f"the image was not built: {error}") from error
+        raise LabError(
+            f"the hosts' image was not built. It needs a Debian mirror and 2 GB of disk.\n{error}"
+        ) from error
     finally:
         run([*privileged(), "rm", "-f", archive])
 
 
+def used() -> set[str]:
+    """Images of containers that exist, in any lab."""
+    return {item["Image"] for item in json.loads(podman("ps", "--all", "--format=json"))}
+
+
+def remove_unused(*, keep: str) -> None:
+    """Remove older images that no host has."""
+    for name in set(images()) - used() - {keep}:
+        podman("rmi", name)
+
+
 def remove_all() -> None:
-    """Remove every image of the lab from podman's store."""
+    """Remove all images; LabError while a host has one."""
+    if still := used() & set(images()):
+        raise LabError(f"hosts still use {', '.join(sorted(still))}: take their labs down first")
     for name in images():
         podman("rmi", name)
+    podman("--purge")

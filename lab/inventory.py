@@ -12,8 +12,8 @@ from ansible.vars.manager import VariableManager
 
 from lab.process import REPOSITORY, LabError
 
-# Linux allows 15 characters for an interface; podman's control sockets have 108 for a path.
-LONGEST_NAME = 20
+# Paths of ssh's control sockets contain it, and are short by nature.
+LONGEST_NAME = 12
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Lab:
 
     @property
     def network(self) -> str:
-        """podman's name of the network."""
+        """The network's name in podman."""
         return f"standfast-{self.name}"
 
     @property
@@ -43,13 +43,16 @@ class Lab:
         """The folder with keys and the ssh configuration, in this checkout."""
         return REPOSITORY / ".lab" / self.name
 
+    @property
+    def seed(self) -> Path:
+        """The tree of files that is copied into each host before it boots."""
+        return self.state / "seed"
+
     def select(self, names: Collection[str]) -> tuple[Host, ...]:
         """The named hosts, or all without names; LabError for a name that is not there."""
         known = [host.name for host in self.hosts]
         if unknown := sorted(set(names) - set(known)):
-            raise LabError(
-                f"no host {', '.join(unknown)} in lab {self.name}; it has {', '.join(known)}"
-            )
+            raise LabError(f"no host {', '.join(unknown)} in lab {self.name}; it has {', '.join(known)}")
         return tuple(host for host in self.hosts if not names or host.name in names)
 
 
@@ -67,9 +70,7 @@ def parse(variables: Mapping[str, Mapping[str, object]]) -> Lab:
         network = ipaddress.IPv4Network(subnet)
     except ValueError as error:
         raise LabError(f"lab_subnet is {subnet!r}: {error}") from error
-    hosts = tuple(
-        Host(host, str(v["ansible_host"]), str(v["node_address"])) for host, v in variables.items()
-    )
+    hosts = tuple(Host(host, str(v["ansible_host"]), str(v["node_address"])) for host, v in variables.items())
     outside = [h for h in hosts if ipaddress.IPv4Address(h.address) not in network]
     if outside:
         found = ", ".join(f"{h.name} has {h.address}" for h in outside)

@@ -1,6 +1,7 @@
 """What kind of machine the lab runs on, told from the kernel's own text."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,28 +11,25 @@ from pathlib import Path
 from lab.process import LabError, privileged, run
 
 CAP_SYS_RESOURCE = 24
-# systemd needs up to six inotify instances a host, and the machine's own programs some.
+# A host's systemd has up to six inotify instances open; other programs of the same user need some.
 INOTIFY_PER_HOST = 6
 INOTIFY_RESERVE = 32
+UNLIMITED = 2**20
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that decide how hosts are started."""
+    """The facts that decide how hosts are started. The last three are numbers of things."""
 
     unified_cgroups: bool
     may_raise_limits: bool
-    inotify_instances: int
     open_files: int
     processes: int
+    inotify_instances: int
 
 
 def is_unified(mountinfo: str) -> bool:
-    """Whether /sys/fs/cgroup itself is cgroup2, from the text of /proc/self/mountinfo.
-
-    >>> is_unified("31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw")
-    True
-    """
+    """Whether /sys/fs/cgroup itself is cgroup2, from the text of /proc/self/mountinfo."""
     for line in mountinfo.splitlines():
         mount, _, kind = line.partition(" - ")
         if mount.split()[4] == "/sys/fs/cgroup":
@@ -47,28 +45,40 @@ def has_capability(status: str, number: int) -> bool:
     return bool(int(found[1], 16) >> number & 1)
 
 
-def detect() -> Machine:
-    """Look at this machine, as root sees it."""
-    open_files, processes = run(
-        [*privileged(), "sh", "-c", "ulimit -Hn; grep 'Max processes' /proc/self/limits"]
-    ).splitlines()
+def hard_limit(limits: str, name: str) -> int:
+    """A hard limit from the text of /proc/self/limits; `unlimited` is given as 2**20."""
+    found = re.search(rf"^{re.escape(name)}\s+\S+\s+(\S+)", limits, re.MULTILINE)
+    if found is None:
+        raise LabError(f"/proc/self/limits has no line {name!r}")
+    return UNLIMITED if found[1] == "unlimited" else int(found[1])
+
+
+def parse(*, mountinfo: str, status: str, limits: str, pid_max: str, inotify: str) -> Machine:
+    """The machine as files of /proc describe it."""
     return Machine(
-        unified_cgroups=is_unified(Path("/proc/self/mountinfo").read_text()),
-        may_raise_limits=has_capability(
-            run([*privileged(), "cat", "/proc/self/status"]), CAP_SYS_RESOURCE
-        ),
-        inotify_instances=int(Path("/proc/sys/fs/inotify/max_user_instances").read_text()),
-        open_files=parse_limit(open_files),
-        # podman lowers its own limit to the highest process id, and could not exceed that later.
-        processes=min(
-            parse_limit(processes.split()[3]), int(Path("/proc/sys/kernel/pid_max").read_text())
-        ),
+        unified_cgroups=is_unified(mountinfo),
+        may_raise_limits=has_capability(status, CAP_SYS_RESOURCE),
+        open_files=hard_limit(limits, "Max open files"),
+        # podman lowers its own limit to the highest process id, and cannot exceed that afterwards.
+        processes=min(hard_limit(limits, "Max processes"), int(pid_max)),
+        inotify_instances=int(inotify),
     )
 
 
-def parse_limit(text: str) -> int:
-    """A limit as the kernel or the shell prints it; unlimited counts as a million."""
-    return 1_000_000 if text.strip() == "unlimited" else int(text)
+def detect() -> Machine:
+    """Look at this machine, as root sees it."""
+    if os.geteuid() != 0:
+        try:
+            run([*privileged(), "true"])
+        except LabError as error:
+            raise LabError("root runs the hosts: run `sudo -v` first, or make as root") from error
+    return parse(
+        mountinfo=Path("/proc/self/mountinfo").read_text(),
+        status=run([*privileged(), "cat", "/proc/self/status"]),
+        limits=run([*privileged(), "cat", "/proc/self/limits"]),
+        pid_max=Path("/proc/sys/kernel/pid_max").read_text(),
+        inotify=Path("/proc/sys/fs/inotify/max_user_instances").read_text(),
+    )
 
 
 def ulimits(machine: Machine) -> list[str]:
@@ -81,22 +91,17 @@ def ulimits(machine: Machine) -> list[str]:
     ]
 
 
-def inotify_needed(hosts: int) -> int:
-    """inotify instances that the machine's users need with so many hosts."""
-    return INOTIFY_RESERVE + INOTIFY_PER_HOST * hosts
-
-
-def prepare(machine: Machine, *, hosts: int) -> None:
-    """Raise fs.inotify.max_user_instances if it is too low; LabError if it cannot be raised."""
-    needed = inotify_needed(hosts)
+def ensure_inotify(machine: Machine, *, hosts: int) -> None:
+    """Raise fs.inotify.max_user_instances for so many hosts; LabError if it cannot be raised."""
+    needed = INOTIFY_RESERVE + INOTIFY_PER_HOST * hosts
     if machine.inotify_instances >= needed:
         return
     try:
-        run([*privileged(), "sysctl", "-q", "-w", f"fs.inotify.max_user_instances={needed}"])
+        run([*privileged(), "sysctl", "--quiet", f"fs.inotify.max_user_instances={needed}"])
     except LabError as error:
         raise LabError(
-            f"fs.inotify.max_user_instances is {machine.inotify_instances}; {hosts} hosts need "
-            f"{needed}, and it could not be raised here: set it on the machine.\n{error}"
+            f"fs.inotify.max_user_instances is {machine.inotify_instances}, {hosts} hosts need {needed}, "
+            f"and it cannot be set from here: set it on the machine, or run fewer labs\n{error}"
         ) from error
 
 
@@ -111,8 +116,8 @@ def clashes(subnet: IPv4Network, routes: Sequence[Mapping[str, str]]) -> list[st
 
 def refuse_clash(subnet: IPv4Network) -> None:
     """LabError if the machine already reaches something in the subnet."""
-    if found := clashes(subnet, json.loads(run(["ip", "-json", "route"]))):
+    if found := clashes(subnet, json.loads(run(["ip", "-4", "-json", "route"]))):
         raise LabError(
             f"lab_subnet {subnet} is already in use: {', '.join(found)}. "
-            "Choose another lab_network in group_vars/all/lab.yml"
+            "Choose another lab_network in the inventory's group_vars/all/lab.yml"
         )
