@@ -806,7 +806,7 @@ def _servers(service: _Reader, groups: Mapping[str, Sequence[str]], peers: Mappi
             if service.get(key) is not MISSING:
                 service.wrong(key, service.get(key), "this only with servers_from", f"move it into servers ({'port' if key == 'server_port' else 'backup: true'})")
         return _listed_servers(service)
-    if group not in groups:
+    if not isinstance(group, str) or group not in groups:
         service.wrong("servers_from", group, f"one of {', '.join(groups)}", "name a group of the inventory, or list servers")
         return ()
     if not groups[group]:
