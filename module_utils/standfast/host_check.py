@@ -395,10 +395,21 @@ def warnings(expected: Expectation, seen: Observation) -> Iterator[str]:
 
 
 def verdict(
-    topology: Mapping[str, Any], seen: Mapping[str, Observation], unreachable: Sequence[str]
+    topology: Mapping[str, Any],
+    seen: Mapping[str, Observation],
+    unreachable: Sequence[str],
+    failed: Mapping[str, str],
 ) -> tuple[list[InputError], list[str]]:
-    """Errors and warnings over all hosts that could be asked."""
-    errors: list[InputError] = []
+    """Errors and warnings over all hosts that were asked; `failed`: host -> why it could not be looked at."""
+    errors = [
+        InputError(
+            f"hosts.{name}",
+            reason.strip().partition("\n")[0],
+            "a host that can be looked at as root",
+            f"`ansible {name} --become -m setup` shows the whole message; see ansible_user, ansible_become and ansible_python_interpreter",
+        )
+        for name, reason in failed.items()
+    ]
     notes: list[str] = []
     for name, observation in seen.items():
         expected = Expectation.of(topology["hosts"][name], topology["ports"][name], topology["virtual_addresses"])

@@ -20,10 +20,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Compare, and fail with every error or pass with warnings."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        asked = variables["ansible_play_hosts_all"]
-        answered = variables["ansible_play_hosts"]
-        seen = {name: host_check.from_result(variables["hostvars"][name]["__host_check"]["observation"]) for name in answered}
-        errors, warnings = host_check.verdict(variables["topology"], seen, [name for name in asked if name not in answered])
+        hosts = {name: variables["hostvars"][name] for name in variables["ansible_play_hosts_all"]}
+        answers = {name: [own[task] for task in ("__host_facts", "__host_check") if task in own] for name, own in hosts.items()}
+        failed = {
+            name: str(answer.get("msg", "it gives no reason"))
+            for name, given in answers.items()
+            for answer in given
+            if answer.get("failed") and not answer.get("unreachable")
+        }
+        seen = {
+            name: host_check.from_result(own["__host_check"]["observation"])
+            for name, own in hosts.items()
+            if "observation" in own.get("__host_check", {})
+        }
+        unreachable = [name for name in hosts if name not in seen and name not in failed]
+        errors, warnings = host_check.verdict(variables["topology"], seen, unreachable, failed)
         result.update(changed=False, warnings=warnings)
         if errors:
             invalid = InvalidInput(errors)
