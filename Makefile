@@ -43,10 +43,10 @@ lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
 	ansible-lint --offline --quiet
 
 check: lint ## the quick part of the tests: lint, types, unit, contract, templates
-	pytest --numprocesses 2 --quiet tests/unit tests/contract tests/templates tests/lab/unit
+	pytest --numprocesses 2 tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
 
 test: check ## everything that CI runs
-	pytest --quiet tests/lab/live
+	pytest tests/lab/live
 	molecule destroy
 	molecule test --all
 

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         case "reset":
             hosts.reset(lab, lab.select(options.hosts))
         case "down":
+            kept = ", ".join([f"image {name}" for name in image.images()] + [".venv"])
             hosts.down(lab, secrets=options.inventory / "secrets")
-            kept = ", ".join(["image " + name for name in image.images()] + [".venv"])
             print(f"lab {lab.name} is gone. Kept for next time: {kept}; `make distclean` removes them.")
         case "status":
             found = hosts.containers(lab)

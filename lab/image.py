@@ -67,6 +67,8 @@ def ensure(max_age_days: float | None = None) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         made = images().get(wanted.tag)
         if made is None or (max_age_days is not None and time.time() - made > max_age_days * 86400):
+            if made is not None and wanted.tag not in used():
+                podman("rmi", wanted.tag)
             with step(f"build the hosts' image from Debian {wanted.suite}, once"):
                 build(wanted)
             remove_unused(keep=wanted.tag)
