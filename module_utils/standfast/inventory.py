@@ -12,10 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ansible import constants as C
+from ansible.cli import CLI
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.parsing.vault import VaultSecretsContext
 from ansible.template import Templar
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.vars.manager import VariableManager
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
@@ -31,15 +36,15 @@ class Inventory:
     """What the user wrote, resolved, and nothing that follows from it.
 
     groups: group -> hosts. settings: host -> variables that the inventory or -e sets and that
-    standfast reads. names: every variable that the inventory sets on any host. errors: variables
-    that could not be resolved.
+    standfast reads. names: every variable that the inventory sets on any host. unresolved: host ->
+    variables whose templates or vaults fail there.
     """
 
     groups: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, Mapping[str, Any]]
     names: frozenset[str]
     directory: str
-    errors: tuple[InputError, ...]
+    unresolved: Mapping[str, tuple[InputError, ...]]
     catalogue: specs.Catalogue
 
     def functions(self, host: str) -> frozenset[str]:
@@ -69,23 +74,17 @@ class Inventory:
 
     def topology(self) -> Topology:
         """The topology, or InvalidInput with everything that is wrong with names, types, secrets and structure."""
-        errors = [*self.errors, *specs.check_names(self.catalogue, self.names), *self._differences()]
+        errors = [*specs.check_names(self.catalogue, self.names), *self._differences(), *specs.merge(self.unresolved, {})]
         concerned: dict[str, list[str]] = {}
-        for host in self.settings:
-            for option in self.catalogue.of(self.functions(host)):
+        unfit: dict[str, list[InputError]] = {}
+        for host, settings in self.settings.items():
+            functions = self.functions(host)
+            for option in self.catalogue.of(functions):
                 concerned.setdefault(option, []).append(host)
-        unresolved = {error.variable for error in self.errors}
-        errors += specs.merge(
-            {
-                host: [
-                    error
-                    for error in specs.check_values(self.catalogue, self.functions(host), settings)
-                    if f"hosts.{host}.{error.variable}" not in unresolved
-                ]
-                for host, settings in self.settings.items()
-            },
-            concerned,
-        )
+            failed = {error.variable for error in self.unresolved[host]}
+            found = specs.check_values(self.catalogue, functions, settings)
+            unfit[host] = [error for error in found if error.variable not in failed]
+        errors += specs.merge(unfit, concerned)
         topology = None
         try:
             topology = derive(self.raw)
@@ -112,7 +111,10 @@ class Inventory:
 
 def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = ROOT) -> Inventory:
     """Read inventory `sources` (paths, as given to -i). A `loader` brings the vault's secrets along."""
-    loader = loader or DataLoader()
+    if AnsibleCollectionConfig.collection_finder is None:
+        # Outside of Ansible's own programs nobody has done it: without, no lookup is found.
+        init_plugin_loader()
+    loader = loader or _loader()
     manager = InventoryManager(loader=loader, sources=list(sources))
     variables = VariableManager(loader=loader, inventory=manager)
     # What the playbooks derive is no input, and stands on a topology that does not exist yet.
@@ -121,7 +123,7 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
     hosts = [host for host in manager.get_hosts("all", ignore_limits=True) if host.name != "localhost"]
     settings: dict[str, dict[str, Any]] = {}
     names: set[str] = set()
-    errors: list[InputError] = []
+    unresolved: dict[str, tuple[InputError, ...]] = {}
     directory = "."
     everywhere = manager.groups["all"]
     for host in hosts:
@@ -135,21 +137,34 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
         directory = str(available.get("inventory_dir") or directory)
         templar = Templar(loader=loader, variables=available)
         settings[host.name] = {}
+        errors: list[InputError] = []
         for name in sorted(written & {*catalogue.known, "ansible_port"}):
             try:
                 settings[host.name][name] = _plain(templar.template(available[name]))
             except AnsibleError as error:
-                errors.append(_unresolved(host.name, name, error))
+                errors.append(_unresolved(name, error))
+        unresolved[host.name] = tuple(errors)
     groups = {
         name: tuple(host.name for host in group.get_hosts()) for name, group in manager.groups.items() if name in FUNCTIONS
     }
-    return Inventory(groups, settings, frozenset(names), directory, tuple(errors), catalogue)
+    return Inventory(groups, settings, frozenset(names), directory, unresolved, catalogue)
 
 
-def _unresolved(host: str, name: str, error: AnsibleError) -> InputError:
+def _loader() -> DataLoader:
+    """A loader with the vault passwords that ansible.cfg or the environment name."""
+    loader = DataLoader()
+    first = VaultSecretsContext.current(optional=True) is None
+    secrets = CLI.setup_vault_secrets(
+        loader, list(C.DEFAULT_VAULT_IDENTITY_LIST), auto_prompt=False, initialize_context=first
+    )
+    loader.set_vault_secrets(secrets)
+    return loader
+
+
+def _unresolved(name: str, error: AnsibleError) -> InputError:
     reason = str(error).strip().splitlines()
     return InputError(
-        f"hosts.{host}.{name}",
+        name,
         f"a template that fails: {reason[0] if reason else type(error).__name__}",
         "a value",
         f"correct {name} where the inventory sets it",
