@@ -1,0 +1,308 @@
+"""pgBackRest: what its repository holds, why a command failed, and how it is run.
+
+Sources: `src/command/info/info.c` and `src/common/error/error.auto.c.inc` of pgBackRest 2.55.1.
+Times are whole seconds since 1970, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+EXECUTABLE = "/usr/bin/pgbackrest"
+USER = "postgres"
+
+# Codes that `info` gives a stanza.
+OK = 0
+MISSING_PATH = 1
+NO_BACKUP = 2
+MISSING_DATA = 3
+
+# The error of a stanza that belongs to another database than the running one.
+FOREIGN_DATABASE = 28
+
+
+class BackupType(Enum):
+    """What a backup contains: everything, changes since the last full one, or since the last one."""
+
+    FULL = "full"
+    DIFF = "diff"
+    INCR = "incr"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One finished backup. `wal_start` to `wal_stop` is the WAL without which it cannot be restored.
+
+    `error` is None when pgBackRest did not say whether pages had wrong checksums.
+    `added_bytes` is what it added to the repository, `database_bytes` what it restores.
+    """
+
+    label: str
+    type: BackupType
+    started: int
+    stopped: int
+    error: bool | None
+    wal_start: str
+    wal_stop: str
+    database_bytes: int
+    added_bytes: int
+    prior: str | None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The oldest and newest WAL segment of one database, None before the first arrives."""
+
+    database: str
+    oldest: str | None
+    newest: str | None
+
+
+@dataclass(frozen=True)
+class Stanza:
+    """A cluster in the repository. Backups are in the order in which they were made."""
+
+    name: str
+    code: int
+    message: str
+    cipher: str
+    backup_running: bool
+    databases: tuple[tuple[int, str], ...]
+    archives: tuple[Archive, ...]
+    backups: tuple[Backup, ...]
+
+    @property
+    def exists(self) -> bool:
+        return self.code not in (MISSING_PATH, MISSING_DATA)
+
+    def good_full(self) -> Backup | None:
+        """The newest full backup in which no page has a wrong checksum; None without one."""
+        return max(
+            (backup for backup in self.backups if backup.type is BackupType.FULL and not backup.error),
+            key=lambda backup: backup.stopped,
+            default=None,
+        )
+
+    def newest(self, type_: BackupType | None = None) -> Backup | None:
+        """The newest backup, of one type or of any; None without one."""
+        return max(
+            (backup for backup in self.backups if type_ in (None, backup.type)),
+            key=lambda backup: backup.stopped,
+            default=None,
+        )
+
+
+class Failure(NamedTuple):
+    """An error as pgBackRest logs it: its code, its first line, and what followed."""
+
+    code: int
+    message: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((f"[{self.code:03d}] {self.message}", *self.details))
+
+
+class PgbackrestError(Exception):
+    """A command of pgBackRest failed; the text says what was seen and what mends it."""
+
+    def __init__(self, message: str, codes: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.codes = frozenset(codes)
+
+
+class Completed(NamedTuple):
+    """A program's exit code and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[[Sequence[str]], Completed]
+
+
+def parse_info(text: str) -> tuple[Stanza, ...]:
+    """Read `pgbackrest info --output=json`. ValueError if it is something else."""
+    stanzas = json.loads(text)
+    try:
+        return tuple(_stanza(stanza) for stanza in stanzas)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the output of `pgbackrest info --output=json`: {error!r}") from error
+
+
+def _stanza(data: dict[str, Any]) -> Stanza:
+    return Stanza(
+        name=data["name"],
+        code=data["status"]["code"],
+        message=data["status"]["message"],
+        cipher=data["cipher"],
+        backup_running=data["status"]["lock"]["backup"]["held"],
+        databases=tuple((db["system-id"], db["version"]) for db in data["db"]),
+        archives=tuple(Archive(archive["id"], archive["min"], archive["max"]) for archive in data["archive"]),
+        backups=tuple(_backup(backup) for backup in data["backup"]),
+    )
+
+
+def _backup(data: dict[str, Any]) -> Backup:
+    return Backup(
+        label=data["label"],
+        type=BackupType(data["type"]),
+        started=data["timestamp"]["start"],
+        stopped=data["timestamp"]["stop"],
+        error=data.get("error"),
+        wal_start=data["archive"]["start"],
+        wal_stop=data["archive"]["stop"],
+        database_bytes=data["info"]["size"],
+        added_bytes=data["info"]["repository"]["delta"],
+        prior=data["prior"],
+    )
+
+
+def report(stanza: Stanza, now: int, maximum_age_s: int | None = None) -> dict[str, Any]:
+    """What module pgbackrest_info returns, described there. `now` is in seconds since 1970."""
+    newest = {"any": stanza.newest(), **{type_.value: stanza.newest(type_) for type_ in BackupType}}
+    return {
+        "exists": stanza.exists,
+        "status": stanza.message,
+        "cipher": stanza.cipher,
+        "backup_running": stanza.backup_running,
+        "newest": {kind: backup and _shown(backup, now) for kind, backup in newest.items()},
+        "backups": len(stanza.backups),
+        "archives": [asdict(archive) for archive in stanza.archives],
+        "problems": list(stanza_problems(stanza, now, maximum_age_s)),
+    }
+
+
+def _shown(backup: Backup, now: int) -> dict[str, Any]:
+    return {**asdict(backup), "type": backup.type.value, "age_s": now - backup.stopped}
+
+
+def stanza_problems(stanza: Stanza, now: int, maximum_age_s: int | None = None) -> tuple[str, ...]:
+    """What is wrong with a cluster's backups; nothing if all is well.
+
+    :param now: seconds since 1970.
+    :param maximum_age_s: the age that the newest backup may have.
+    """
+    return tuple(_problems(stanza, now, maximum_age_s))
+
+
+def _problems(stanza: Stanza, now: int, maximum_age_s: int | None) -> Iterator[str]:
+    if stanza.code != OK:
+        yield f"stanza {stanza.name}: {stanza.message}"
+    if stanza.cipher == "none":
+        yield f"stanza {stanza.name}: the repository is not encrypted"
+    newest = stanza.newest()
+    if newest is None:
+        return
+    if newest.error:
+        yield f"backup {newest.label} has pages whose checksum is wrong"
+    if maximum_age_s is not None and now - newest.stopped > maximum_age_s:
+        yield f"the newest backup, {newest.label}, is {now - newest.stopped} s old; expected at most {maximum_age_s} s"
+
+
+# `2026-11-23 12:49:01.225 P00   WARN: ...` on the console, `ERROR: ...` on standard error.
+_LOG_LINE = re.compile(r"^(?:\d{4}-\S+ \S+ )?(?:P\d\d +)?(?P<level>[A-Z]+): (?P<text>.*)$")
+_ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<message>.*)$")
+
+
+def parse_failures(text: str) -> tuple[Failure, ...]:
+    """The errors in pgBackRest's log lines, with or without timestamps, each with its details."""
+    found: list[Failure] = []
+    open_error = False
+    for line in text.splitlines():
+        logged = _LOG_LINE.match(line)
+        if logged is None:
+            if open_error and line.strip():
+                last = found[-1]
+                found[-1] = last._replace(details=(*last.details, line.strip()))
+            continue
+        error = _ERROR.match(logged["text"]) if logged["level"] == "ERROR" else None
+        open_error = error is not None
+        if error is not None:
+            found.append(Failure(int(error["code"]), error["message"]))
+    return tuple(found)
+
+
+# Codes whose hints do not lead to the cause in a cluster that this toolkit built.
+_MENDS = {
+    FOREIGN_DATABASE: "if the cluster was upgraded or made anew on purpose, run once with pgbackrest_stanza_upgrade=true",
+    31: "pgbackrest_cipher_passphrase is not the one this repository was made with: give the old one back",
+    49: "see `systemctl status pgbackrest` on the host that does not answer, and its firewall",
+    50: "another pgBackRest command holds the lock: wait for it",
+    56: "no PostgreSQL primary answers on the database hosts: see `patronictl list`",
+    58: "no PostgreSQL primary answers on the database hosts: see `patronictl list`",
+    82: "WAL does not arrive: see PostgreSQL's log on the primary for `archive-push`",
+    95: "pgbackrest_cipher_passphrase is not the one this repository was made with: give the old one back",
+}
+
+
+def explain(completed: Completed) -> str:
+    """Why a command failed, and what mends it, on as many lines as needed."""
+    output = f"{completed.stdout}\n{completed.stderr}"
+    failures = parse_failures(output)
+    if not failures:
+        return f"exit code {completed.code}: {output.strip() or 'nothing was said'}"
+    mends = dict.fromkeys(_MENDS[failure.code] for failure in failures if failure.code in _MENDS)
+    return "\n".join([*map(str, failures), *(f"mend: {mend}" for mend in mends)])
+
+
+def installed() -> bool:
+    """Whether this host has pgBackRest; before the first provisioning, or a check run of it, it has not."""
+    return os.path.exists(EXECUTABLE)
+
+
+class Repository:
+    """One stanza of the repository on this host, through the command line as user postgres."""
+
+    def __init__(self, run: Run, stanza: str) -> None:
+        self._run = run
+        self._name = stanza
+
+    def info(self) -> Stanza:
+        """What the repository holds. A stanza that is not there has code MISSING_PATH."""
+        (stanza,) = parse_info(self._command("info", "--output=json"))
+        # An encrypted file that cannot be read is no error of the command.
+        if stanza.code not in (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA):
+            raise PgbackrestError(f"the repository cannot be read: {stanza.message}")
+        return stanza
+
+    def create(self) -> None:
+        """Create the stanza, or find that it fits the database."""
+        self._command("stanza-create")
+
+    def upgrade(self) -> None:
+        """Accept the database as the successor of the one that the stanza knows."""
+        self._command("stanza-upgrade")
+
+    def check(self) -> None:
+        """Switch to a new WAL segment on the primary and wait until it has arrived."""
+        self._command("check")
+
+    def _command(self, command: str, *options: str) -> str:
+        completed = self._run(
+            [
+                "runuser",
+                f"--user={USER}",
+                "--",
+                EXECUTABLE,
+                f"--stanza={self._name}",
+                "--log-level-console=off",
+                "--log-level-stderr=error",
+                "--no-log-timestamp",
+                *options,
+                command,
+            ]
+        )
+        if completed.code != 0:
+            raise PgbackrestError(
+                f"pgbackrest {command}: {explain(completed)}",
+                (failure.code for failure in parse_failures(completed.stderr)),
+            )
+        return completed.stdout

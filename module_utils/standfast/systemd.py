@@ -1,0 +1,181 @@
+"""systemd timers: what they are to be, what systemd says of them, and whether that is sane.
+
+Times are seconds since 1970. Sources: `systemd.timer(5)`, `systemctl(1)`; seen on systemd 257.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+TIMER_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "Unit")
+SERVICE_PROPERTIES = ("Id", "ActiveState", "Result", "ExecMainExitTimestamp")
+
+# The time that systemd may take to start a unit whose time has come.
+DUE_TOLERANCE_S = 60
+
+NAME = re.compile(r"[A-Za-z0-9:_.@-]+")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a timer elapses: a calendar event of `systemd.time(7)`, later by at most `randomized_delay_s`."""
+
+    on_calendar: str
+    randomized_delay_s: int
+
+
+@dataclass(frozen=True)
+class Timer:
+    """A timer and the unit that it starts, as systemd reports them.
+
+    `next` and `last` are None if it has no next elapse, or has not elapsed since it exists.
+    `result` is systemd's word for how the unit's last run ended ("success", "exit-code", ...);
+    `finished` is when, None before its first end since the boot.
+    """
+
+    name: str
+    exists: bool
+    enabled: bool
+    active: bool
+    next: float | None
+    last: float | None
+    unit: str
+    running: bool
+    result: str
+    finished: float | None
+
+
+def timer_unit(description: str, schedule: Schedule, header: str) -> str:
+    """The file of a timer that makes up for a time at which the host was off.
+
+    >>> print(timer_unit("Save", Schedule("daily", 60), "Managed"))
+    # Managed
+    [Unit]
+    Description=Save
+    <BLANKLINE>
+    [Timer]
+    OnCalendar=daily
+    RandomizedDelaySec=60
+    Persistent=yes
+    AccuracySec=1s
+    <BLANKLINE>
+    [Install]
+    WantedBy=timers.target
+    <BLANKLINE>
+    """
+    return f"""\
+# {header}
+[Unit]
+Description={description}
+
+[Timer]
+OnCalendar={schedule.on_calendar}
+RandomizedDelaySec={schedule.randomized_delay_s}
+Persistent=yes
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def parse_show(text: str) -> dict[str, dict[str, str]]:
+    """Each unit's properties, by unit, from `systemctl show` asked for Id among others."""
+    units = {}
+    for block in text.strip().split("\n\n"):
+        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" in properties:
+            units[properties["Id"]] = properties
+    return units
+
+
+def parse_list_timers(text: str) -> dict[str, tuple[float | None, float | None]]:
+    """Each timer's next and last elapse, by timer, from `systemctl list-timers --all --output=json`.
+
+    >>> parse_list_timers('[{"unit": "a.timer", "next": 1795478400000000, "last": 0}]')
+    {'a.timer': (1795478400.0, None)}
+    """
+    return {
+        item["unit"]: (_seconds(item["next"]), _seconds(item["last"]))
+        for item in json.loads(text)
+    }
+
+
+def _seconds(microseconds: int | None) -> float | None:
+    return microseconds / 1_000_000 if microseconds else None
+
+
+def parse_timestamp(text: str) -> float | None:
+    """A point in time as `systemctl show --timestamp=unix` writes it.
+
+    >>> parse_timestamp("@1795437918"), parse_timestamp("")
+    (1795437918.0, None)
+    """
+    if not text:
+        return None
+    if not text.startswith("@"):
+        raise ValueError(f"{text!r} is no time of `systemctl show --timestamp=unix`")
+    return float(text[1:])
+
+
+def timer(
+    name: str,
+    units: Mapping[str, Mapping[str, str]],
+    elapses: Mapping[str, tuple[float | None, float | None]],
+) -> Timer:
+    """One timer, from what `parse_show` (of the timer and its unit) and `parse_list_timers` gave."""
+    shown = units.get(name, {})
+    unit = shown.get("Unit", "")
+    started = units.get(unit, {})
+    next_, last = elapses.get(name, (None, None))
+    return Timer(
+        name=name,
+        exists=shown.get("LoadState") == "loaded",
+        enabled=shown.get("UnitFileState") in ("enabled", "enabled-runtime", "static"),
+        active=shown.get("ActiveState") == "active",
+        next=next_,
+        last=last,
+        unit=unit,
+        running=started.get("ActiveState") in ("activating", "active", "reloading"),
+        result=started.get("Result", ""),
+        finished=parse_timestamp(started.get("ExecMainExitTimestamp", "")),
+    )
+
+
+def timer_problems(
+    timer: Timer, now: float, *, maximum_wait_s: float | None = None, maximum_age_s: float | None = None
+) -> tuple[str, ...]:
+    """Why this timer cannot be trusted to fire, or its unit to have done its work; nothing if all is well.
+
+    :param now: seconds since 1970.
+    :param maximum_wait_s: how far away its next elapse may be.
+    :param maximum_age_s: how long ago it may have elapsed last. One that never elapsed is not judged by it.
+    """
+    return tuple(f"{timer.name} {problem}" for problem in _problems(timer, now, maximum_wait_s, maximum_age_s))
+
+
+def _problems(
+    timer: Timer, now: float, maximum_wait_s: float | None, maximum_age_s: float | None
+) -> Iterator[str]:
+    if not timer.exists:
+        yield "does not exist"
+        return
+    if not timer.enabled:
+        yield "is not enabled: it will be gone after a reboot"
+    if not timer.active:
+        yield "is not active: it does not fire"
+    elif timer.next is None:
+        # A timer whose unit runs has no next elapse until the unit has ended.
+        if not timer.running:
+            yield "has no next elapse: it does not fire"
+    elif timer.next < now - DUE_TOLERANCE_S:
+        yield f"was due {now - timer.next:.0f} s ago and did not fire"
+    elif maximum_wait_s is not None and timer.next - now > maximum_wait_s:
+        yield f"fires next in {timer.next - now:.0f} s; expected within {maximum_wait_s:.0f} s"
+    if timer.last is not None and maximum_age_s is not None and now - timer.last > maximum_age_s:
+        yield f"fired last {now - timer.last:.0f} s ago; expected within {maximum_age_s:.0f} s"
+    if timer.result not in ("", "success"):
+        yield f"started {timer.unit}, whose last run failed: {timer.result}"
