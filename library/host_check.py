@@ -82,7 +82,9 @@ def main() -> None:
     try:
         seen = observe(expected)
     except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{expected.name} could not be looked at: {error}. It needs iproute2 and a user who is root.")
+        module.fail_json(
+            msg=f"{expected.name} could not be looked at: {error}. It needs iproute2 and a user who is root."
+        )
     module.exit_json(changed=False, observation=as_result(seen))
 
 

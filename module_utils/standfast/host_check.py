@@ -274,7 +274,9 @@ def _judge_system(expected: Expectation, seen: Observation) -> Iterator[InputErr
             "install a supported distribution on the host, or take another host",
         )
     if not seen.root:
-        yield InputError(f"{at} (user)", "an unprivileged user", "root", "set ansible_user to root, or allow ansible_become")
+        yield InputError(
+            f"{at} (user)", "an unprivileged user", "root", "set ansible_user to root, or allow ansible_become"
+        )
     if not seen.systemd:
         yield InputError(f"{at} (init)", "no systemd", "systemd as process 1", "take a host that boots systemd")
     if seen.deployed:
@@ -284,10 +286,15 @@ def _judge_system(expected: Expectation, seen: Observation) -> Iterator[InputErr
     what = ", ".join(expected.functions)
     if seen.free_disk_mib < disk:
         yield InputError(
-            f"{at} (/var/lib)", f"{seen.free_disk_mib} MiB free", f"at least {disk} MiB for {what}", "free some, or enlarge the volume"
+            f"{at} (/var/lib)",
+            f"{seen.free_disk_mib} MiB free",
+            f"at least {disk} MiB for {what}",
+            "free some, or enlarge the volume",
         )
     if seen.memory_mib < memory:
-        yield InputError(f"{at} (memory)", f"{seen.memory_mib} MiB", f"at least {memory} MiB for {what}", "give the host more memory")
+        yield InputError(
+            f"{at} (memory)", f"{seen.memory_mib} MiB", f"at least {memory} MiB for {what}", "give the host more memory"
+        )
 
 
 def _judge_network(expected: Expectation, seen: Observation) -> Iterator[InputError]:
@@ -295,7 +302,12 @@ def _judge_network(expected: Expectation, seen: Observation) -> Iterator[InputEr
     names = ", ".join(link.name for link in seen.links if link.name != "lo")
     links = {link.name: link for link in seen.links}
     if expected.interface is not None and expected.interface not in links:
-        yield InputError(f"{at}.node_interface", show(expected.interface), f"an interface of the host: {names}", "correct node_interface")
+        yield InputError(
+            f"{at}.node_interface",
+            show(expected.interface),
+            f"an interface of the host: {names}",
+            "correct node_interface",
+        )
     elif expected.interface is not None and not links[expected.interface].up:
         yield InputError(
             f"{at}.node_interface",
@@ -329,12 +341,15 @@ def _judge_virtual_address(at: str, vip: VirtualAddress, links: Mapping[str, Lin
     path = f"virtual_addresses.{vip.name}"
     link = links.get(vip.interface)
     if link is None:
-        yield InputError(f"{path}.interface", f"{vip.interface}, missing on {at}", f"an interface of the host: {names}", "correct interface or node_interface")
+        yield InputError(
+            f"{path}.interface",
+            f"{vip.interface}, missing on {at}",
+            f"an interface of the host: {names}",
+            "correct interface or node_interface",
+        )
         return
     networks = [
-        ipaddress.ip_interface(network).network
-        for network in link.networks
-        if network.partition("/")[0] != vip.address
+        ipaddress.ip_interface(network).network for network in link.networks if network.partition("/")[0] != vip.address
     ]
     address = ipaddress.ip_address(vip.address)
     around = [network for network in networks if network.version == vip.family and address in network]
@@ -418,7 +433,9 @@ def verdict(
     errors += _foreign_answers(topology, seen, unreachable)
     errors += _foreign_routers(topology, seen)
     if unreachable:
-        notes.append(f"No answer from {', '.join(unreachable)}: nothing is checked or changed there; run again when they are back.")
+        notes.append(
+            f"No answer from {', '.join(unreachable)}: nothing is checked or changed there; run again when they are back."
+        )
     for group, least in (("balancers", 1), ("databases", len(topology["databases"]) // 2 + 1)):
         members = [peer["name"] for peer in topology[group]]
         gone = [name for name in members if name in unreachable]
@@ -463,7 +480,12 @@ def _foreign_routers(topology: Mapping[str, Any], seen: Mapping[str, Observation
             for interface, heard in observation.advertisements:
                 ours = heard.source in own or heard.source in own_links
                 same_family = ipaddress.ip_address(heard.source).version == vip["family"]
-                if interface == vip["interface"] and heard.virtual_router_id == vip["virtual_router_id"] and same_family and not ours:
+                if (
+                    interface == vip["interface"]
+                    and heard.virtual_router_id == vip["virtual_router_id"]
+                    and same_family
+                    and not ours
+                ):
                     yield InputError(
                         f"virtual_addresses.{vip['name']}.virtual_router_id",
                         f"{heard.virtual_router_id}, which {heard.source} advertises already (VRRPv{heard.version})",
@@ -479,7 +501,9 @@ Run = Callable[[Sequence[str]], str]
 
 def run(command: Sequence[str]) -> str:
     """Standard output of a command, in English."""
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, timeout=30)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, timeout=30
+    )
     return done.stdout
 
 
@@ -529,7 +553,8 @@ def _deployed(expected: Expectation) -> bool:
     if expected.virtual_addresses:
         units = {"keepalived.service"}
     states = (
-        subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False, timeout=30).returncode == 0 for unit in sorted(units)
+        subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False, timeout=30).returncode == 0
+        for unit in sorted(units)
     )
     return bool(units) and all(states)
 

@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ansible import constants as C
+from ansible import constants
 from ansible.cli import CLI
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.parsing.vault import VaultSecretsContext
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.vars.manager import VariableManager
@@ -74,7 +74,11 @@ class Inventory:
 
     def topology(self) -> Topology:
         """The topology, or InvalidInput with everything that is wrong with names, types, secrets and structure."""
-        errors = [*specs.check_names(self.catalogue, self.names), *self._differences(), *specs.merge(self.unresolved, {})]
+        errors = [
+            *specs.check_names(self.catalogue, self.names),
+            *self._differences(),
+            *specs.merge(self.unresolved, {}),
+        ]
         concerned: dict[str, list[str]] = {}
         unfit: dict[str, list[InputError]] = {}
         for host, settings in self.settings.items():
@@ -145,7 +149,9 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
                 errors.append(_unresolved(name, error))
         unresolved[host.name] = tuple(errors)
     groups = {
-        name: tuple(host.name for host in group.get_hosts()) for name, group in manager.groups.items() if name in FUNCTIONS
+        name: tuple(host.name for host in group.get_hosts())
+        for name, group in manager.groups.items()
+        if name in FUNCTIONS
     }
     return Inventory(groups, settings, frozenset(names), directory, unresolved, catalogue)
 
@@ -155,7 +161,7 @@ def _loader() -> DataLoader:
     loader = DataLoader()
     first = VaultSecretsContext.current(optional=True) is None
     secrets = CLI.setup_vault_secrets(
-        loader, list(C.DEFAULT_VAULT_IDENTITY_LIST), auto_prompt=False, initialize_context=first
+        loader, list(constants.DEFAULT_VAULT_IDENTITY_LIST), auto_prompt=False, initialize_context=first
     )
     loader.set_vault_secrets(secrets)
     return loader
@@ -193,6 +199,6 @@ def announcement(topology: Topology) -> str:
     """The predicted outages on a few lines."""
     headline = f"Worst outage that a client may see, in seconds (recovery profile {topology.profile.name}):"
     outages = (f"{bound.fault} {bound.seconds:g}" for bound in topology.bounds)
-    return textwrap.fill(", ".join(outages), width=100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False).join(
-        (headline + "\n", "")
-    )
+    return textwrap.fill(
+        ", ".join(outages), width=100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    ).join((headline + "\n", ""))

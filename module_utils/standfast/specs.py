@@ -142,7 +142,11 @@ def _check_option(path: str, spec: Mapping[str, Any], value: Any, secret: bool) 
         if spec.get("required"):
             yield _missing(path, spec)
         return
-    flat = {key: item for key, item in spec.items() if key not in ("options", "description", "default", "required", "no_log")}
+    flat = {
+        key: item
+        for key, item in spec.items()
+        if key not in ("options", "description", "default", "required", "no_log")
+    }
     if ArgumentSpecValidator({name: flat}).validate({name: value}, validate_role_argument_spec=True).error_messages:
         yield InputError(
             path,
@@ -169,7 +173,9 @@ def _check_option(path: str, spec: Mapping[str, Any], value: Any, secret: bool) 
             yield from _check_options(item_path, options, item, secret)
 
 
-def _check_options(path: str, options: Mapping[str, Any], values: Mapping[str, Any], secret: bool) -> Iterator[InputError]:
+def _check_options(
+    path: str, options: Mapping[str, Any], values: Mapping[str, Any], secret: bool
+) -> Iterator[InputError]:
     for name, value in values.items():
         if name not in options:
             near = get_close_matches(str(name), list(options), n=1, cutoff=0.6)
@@ -219,7 +225,9 @@ def _expected(spec: Mapping[str, Any]) -> str:
     return kind
 
 
-def merge(errors_of_hosts: Mapping[str, Sequence[InputError]], concerned: Mapping[str, Collection[str]]) -> list[InputError]:
+def merge(
+    errors_of_hosts: Mapping[str, Sequence[InputError]], concerned: Mapping[str, Collection[str]]
+) -> list[InputError]:
     """Errors that every concerned host has in common are said once, others with their host's name.
 
     concerned: top-level variable -> the hosts that read it.

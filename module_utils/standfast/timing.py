@@ -206,23 +206,27 @@ TOOLS = ("patroni", "haproxy", "keepalived")
 
 def check(profile: Profile) -> Iterator[InputError]:
     """The rules between the numbers, which no tool checks for the others."""
-    patroni, haproxy, keepalived = profile.patroni, profile.haproxy, profile.keepalived
-    at = "recovery_overrides"
+    yield from _check_patroni(profile.patroni)
+    yield from _check_haproxy(profile.haproxy, profile.patroni.ttl)
+    yield from _check_keepalived(profile.keepalived)
+
+
+def _wrong(path: str, seen: object, expected: str, mend: str) -> InputError:
+    return InputError(f"recovery_overrides.{path}", str(seen), expected, mend)
+
+
+def _check_patroni(patroni: Patroni) -> Iterator[InputError]:
     instead = (
         "leave ttl alone: it only bounds the loss of the primary's whole host; for a faster recovery "
         "from a crash turn patroni.primary_start_timeout (0), patroni.loop_wait, haproxy.downinter_ms "
         "and keepalived.check_interval_ms"
     )
-
-    def wrong(path: str, seen: object, expected: str, mend: str) -> InputError:
-        return InputError(f"{at}.{path}", str(seen), expected, mend)
-
     if patroni.ttl < MINIMUM_TTL:
-        yield wrong("patroni.ttl", patroni.ttl, f"at least {MINIMUM_TTL} s", instead)
+        yield _wrong("patroni.ttl", patroni.ttl, f"at least {MINIMUM_TTL} s", instead)
     if patroni.loop_wait < MINIMUM_LOOP_WAIT:
-        yield wrong("patroni.loop_wait", patroni.loop_wait, f"at least {MINIMUM_LOOP_WAIT} s", "set it to 1 or more")
+        yield _wrong("patroni.loop_wait", patroni.loop_wait, f"at least {MINIMUM_LOOP_WAIT} s", "set it to 1 or more")
     if patroni.retry_timeout < MINIMUM_RETRY_TIMEOUT:
-        yield wrong(
+        yield _wrong(
             "patroni.retry_timeout",
             patroni.retry_timeout,
             f"at least {MINIMUM_RETRY_TIMEOUT} s",
@@ -230,18 +234,21 @@ def check(profile: Profile) -> Iterator[InputError]:
         )
     needed = patroni.loop_wait + 2 * patroni.retry_timeout
     if patroni.ttl < needed:
-        yield wrong(
+        yield _wrong(
             "patroni",
             f"ttl {patroni.ttl} < loop_wait {patroni.loop_wait} + 2 * retry_timeout {patroni.retry_timeout} = {needed}",
             "ttl >= loop_wait + 2 * retry_timeout",
             f"raise ttl to {needed}, or lower loop_wait or retry_timeout; {instead}",
         )
+
+
+def _check_haproxy(haproxy: Haproxy, ttl: int) -> Iterator[InputError]:
     for name in ("inter_ms", "fastinter_ms", "downinter_ms", "check_timeout_ms"):
         if getattr(haproxy, name) < 10:
-            yield wrong(f"haproxy.{name}", getattr(haproxy, name), "at least 10 ms", "250 ms is already fast")
+            yield _wrong(f"haproxy.{name}", getattr(haproxy, name), "at least 10 ms", "250 ms is already fast")
     for name in ("fastinter_ms", "downinter_ms", "check_timeout_ms"):
         if getattr(haproxy, name) > haproxy.inter_ms:
-            yield wrong(
+            yield _wrong(
                 f"haproxy.{name}",
                 getattr(haproxy, name),
                 f"at most haproxy.inter_ms, {haproxy.inter_ms}",
@@ -249,30 +256,33 @@ def check(profile: Profile) -> Iterator[InputError]:
             )
     for name in ("rise", "fall"):
         if not 1 <= getattr(haproxy, name) <= 10:
-            yield wrong(f"haproxy.{name}", getattr(haproxy, name), "1 to 10 checks", "2 rides out one lost packet")
-    if haproxy_down(haproxy) >= patroni.ttl > 0:
-        yield wrong(
+            yield _wrong(f"haproxy.{name}", getattr(haproxy, name), "1 to 10 checks", "2 rides out one lost packet")
+    if haproxy_down(haproxy) >= ttl > 0:
+        yield _wrong(
             "haproxy",
             f"a dead server is noticed after {haproxy_down(haproxy):g} s",
-            f"sooner than Patroni's ttl of {patroni.ttl} s",
+            f"sooner than Patroni's ttl of {ttl} s",
             "lower haproxy.inter_ms, haproxy.check_timeout_ms or haproxy.fall: the old primary leaves before a new one comes",
         )
+
+
+def _check_keepalived(keepalived: Keepalived) -> Iterator[InputError]:
     if not ADVERT_STEP_MS <= keepalived.advert_int_ms <= MAXIMUM_ADVERT_MS or keepalived.advert_int_ms % ADVERT_STEP_MS:
-        yield wrong(
+        yield _wrong(
             "keepalived.advert_int_ms",
             keepalived.advert_int_ms,
             f"a multiple of {ADVERT_STEP_MS} from {ADVERT_STEP_MS} to {MAXIMUM_ADVERT_MS} ms (VRRPv3 counts centiseconds)",
             "100 takes over in about 0.4 s; below 20 needs real-time priority",
         )
     if keepalived.check_interval_ms < 50:
-        yield wrong(
+        yield _wrong(
             "keepalived.check_interval_ms",
             keepalived.check_interval_ms,
             "at least 50 ms",
             "raise it: each check starts a process",
         )
     if not 0 < keepalived.check_timeout_ms < keepalived.check_interval_ms:
-        yield wrong(
+        yield _wrong(
             "keepalived.check_timeout_ms",
             keepalived.check_timeout_ms,
             f"more than 0 and less than keepalived.check_interval_ms, {keepalived.check_interval_ms}",
@@ -280,23 +290,23 @@ def check(profile: Profile) -> Iterator[InputError]:
         )
     for name in ("check_fall", "check_rise"):
         if not 1 <= getattr(keepalived, name) <= 20:
-            yield wrong(f"keepalived.{name}", getattr(keepalived, name), "1 to 20 checks", "3 is a good start")
+            yield _wrong(f"keepalived.{name}", getattr(keepalived, name), "1 to 20 checks", "3 is a good start")
     if keepalived.check_rise < keepalived.check_fall:
-        yield wrong(
+        yield _wrong(
             "keepalived.check_rise",
             keepalived.check_rise,
             f"at least keepalived.check_fall, {keepalived.check_fall}",
             "raise it: a balancer that comes and goes must stay away rather than come back quickly",
         )
     if keepalived.check_interval_ms * keepalived.check_fall > 10_000:
-        yield wrong(
+        yield _wrong(
             "keepalived",
             f"a dead HAProxy is noticed after {keepalived.check_interval_ms * keepalived.check_fall} ms",
             "check_interval_ms * check_fall of at most 10000 ms",
             "lower check_interval_ms or check_fall",
         )
     if not 1 <= keepalived.garp_refresh_s <= 3600:
-        yield wrong(
+        yield _wrong(
             "keepalived.garp_refresh_s",
             keepalived.garp_refresh_s,
             "1 to 3600 s",
@@ -357,12 +367,7 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
         ),
         (
             "postgres-crash",
-            patroni.loop_wait
-            + patroni.primary_start_timeout
-            + MEMBER_STATUS_TIMEOUT
-            + PROMOTION
-            + up
-            + arrival,
+            patroni.loop_wait + patroni.primary_start_timeout + MEMBER_STATUS_TIMEOUT + PROMOTION + up + arrival,
             crash,
             "Patroni ha.py, primary_start_timeout; " + check,
         ),

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 from urllib.parse import quote
 
 from . import timing
-from .errors import InputError, InvalidInput, show
+from .errors import InvalidInput, show
+from .reading import HOST_NAME, LABEL, MISSING, Errors, Reader, address_of
+from .services import POSTGRESQL_PRIMARY, POSTGRESQL_REPLICA, STATISTICS, Service, read_services
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -33,13 +34,8 @@ FUNCTIONS: Mapping[str, str] = {
 # The first balancer's VRRP priority; each further one has one less (255 would mean address owner).
 FIRST_PRIORITY = 150
 CLUSTER_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-HOST_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-LABEL = re.compile(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?")
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-SERVER_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-CHECK_PATH = re.compile(r"/[!-~]*")
 ANYWHERE = ("0.0.0.0/0", "::/0")
-BALANCES = ("roundrobin", "leastconn", "source", "uri")
 # Above these many addresses a range is the whole internet rather than somebody's clients.
 WIDEST_PREFIX = {4: 8, 6: 7}
 
@@ -63,9 +59,6 @@ SWITCHES: Mapping[str, tuple[str, bool]] = {
     "haproxy_stats_port": ("haproxy_stats_enabled", True),
     "demo_port": ("demo_enabled", False),
 }
-POSTGRESQL_PRIMARY = "postgresql-primary"
-POSTGRESQL_REPLICA = "postgresql-replica"
-STATISTICS = "statistics"
 
 
 # -- what comes in -------------------------------------------------------------------------------
@@ -92,6 +85,8 @@ class RawInventory:
 
 @dataclass(frozen=True)
 class Certificate:
+    """What the certificate of a host says."""
+
     common_name: str
     dns: tuple[str, ...]
     ip: tuple[str, ...]
@@ -129,6 +124,8 @@ class Peer:
 
 @dataclass(frozen=True)
 class Host:
+    """Everything that a role needs to know about the host it runs on."""
+
     name: str
     address: str
     address6: str | None
@@ -141,12 +138,16 @@ class Host:
 
 @dataclass(frozen=True)
 class HostEntry:
+    """A line of /etc/hosts."""
+
     address: str
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class EtcdMember:
+    """A member as its peers and clients dial it."""
+
     name: str
     address: str
     client_url: str
@@ -155,6 +156,8 @@ class EtcdMember:
 
 @dataclass(frozen=True)
 class Etcd:
+    """The cluster's members, and the ports that they share."""
+
     client_port: int
     peer_port: int
     members: tuple[EtcdMember, ...]
@@ -162,6 +165,8 @@ class Etcd:
 
 @dataclass(frozen=True)
 class VirtualAddress:
+    """An address that moves between balancers; `priorities`: balancer -> VRRP priority, distinct."""
+
     name: str
     address: str
     prefix: int
@@ -169,43 +174,6 @@ class VirtualAddress:
     interface: str
     virtual_router_id: int
     priorities: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Server:
-    name: str
-    address: str
-    port: int
-    backup: bool
-    weight: int
-
-
-@dataclass(frozen=True)
-class Check:
-    path: str | None
-    status: int | None
-
-
-@dataclass(frozen=True)
-class Service:
-    """A user's service with every default filled in and its servers resolved."""
-
-    name: str
-    mode: str
-    port: int
-    tls: bool
-    redirect_from: int | None
-    balance: str
-    servers: tuple[Server, ...]
-    server_tls: bool
-    minimum_servers: int
-    check: Check
-    retries: int
-    retry_idempotent: bool
-    on_server_down: str
-    client_timeout_s: int
-    server_timeout_s: int
-    maximum_connections: int
 
 
 @dataclass(frozen=True)
@@ -223,6 +191,8 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Topology:
+    """All that follows from the inventory."""
+
     cluster_name: str
     drills_allowed: bool
     profile: timing.Profile
@@ -254,107 +224,13 @@ def _listed(value: Any) -> Any:
     return value
 
 
-# -- reading with all errors at once --------------------------------------------------------------
-
-
-class _Errors(list[InputError]):
-    def wrong(self, variable: str, seen: object, expected: str, mend: str) -> None:
-        """`seen` is a sentence when it is a string, and shown as data otherwise."""
-        self.append(InputError(variable, seen if isinstance(seen, str) else show(seen), expected, mend))
-
-
-MISSING = object()
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """One mapping of the user's, read key by key; what is wrong is noted, and a default returned."""
-
-    data: Mapping[str, Any]
-    path: str
-    errors: _Errors
-
-    def at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def get(self, key: str) -> Any:
-        value = self.data.get(key, MISSING)
-        return MISSING if value is None else value
-
-    def wrong(self, key: str, seen: Any, expected: str, mend: str) -> None:
-        self.errors.wrong(self.at(key), "nothing" if seen is MISSING else show(seen), expected, mend)
-
-    def integer(self, key: str, default: int, least: int, most: int, mend: str) -> int:
-        value = self.get(key)
-        if value is MISSING:
-            return default
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            self.wrong(key, value, f"a whole number from {least} to {most}", mend)
-            return default
-        return value
-
-    def port(self, key: str, default: int) -> int:
-        return self.integer(key, default, 1, 65535, f"set {self.at(key)} to a free TCP port")
-
-    def boolean(self, key: str, default: bool) -> bool:
-        value = self.get(key)
-        if value is MISSING:
-            return default
-        if not isinstance(value, bool):
-            self.wrong(key, value, "true or false", f"write {self.at(key)}: true or {self.at(key)}: false, without quotes")
-            return default
-        return value
-
-    def one_of(self, key: str, default: str, values: Sequence[str], mend: str) -> str:
-        value = self.get(key)
-        if value is MISSING:
-            return default
-        if value not in values:
-            self.wrong(key, value, f"one of {', '.join(values)}", mend)
-            return default
-        return str(value)
-
-    def text(self, key: str, pattern: re.Pattern[str], expected: str, mend: str) -> str | None:
-        value = self.get(key)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            self.wrong(key, value, expected, mend)
-            return None
-        return str(value)
-
-    def sequence(self, key: str, mend: str) -> list[Any]:
-        value = self.get(key)
-        if value is MISSING:
-            return []
-        if not isinstance(value, list | tuple):
-            self.wrong(key, value, "a list", mend)
-            return []
-        return list(value)
-
-    def mappings(self, key: str, mend: str) -> Iterator[_Reader]:
-        for position, item in enumerate(self.sequence(key, mend)):
-            path = f"{self.at(key)}[{position}]"
-            if isinstance(item, Mapping):
-                yield _Reader(item, path, self.errors)
-            else:
-                self.errors.wrong(path, show(item), "a mapping", mend)
-
-    def known(self, keys: Iterable[str]) -> None:
-        """Refuse keys that nobody reads."""
-        names = sorted(keys)
-        for key in self.data:
-            if key not in names:
-                self.wrong(str(key), self.data[key], f"one of {', '.join(names)}", f"remove {self.at(str(key))}, or correct its spelling")
-
-
 # -- the derivation -------------------------------------------------------------------------------
 
 
 def derive(inventory: RawInventory) -> Topology:
     """The topology of `inventory`; raises InvalidInput with every error that can be seen without asking a host."""
-    errors = _Errors()
-    reader = _Reader(inventory.variables, "", errors)
+    errors = Errors()
+    reader = Reader(inventory.variables, "", errors)
     groups = _groups(inventory, errors)
     cluster_name = reader.text(
         "cluster_name",
@@ -372,13 +248,13 @@ def derive(inventory: RawInventory) -> Topology:
         if not reader.boolean(switch, usual):
             del ports[name]
     ssh_ports = {
-        name: _Reader(variables, f"hosts.{name}", errors).port("ssh_port", SSH_PORT)
+        name: Reader(variables, f"hosts.{name}", errors).port("ssh_port", SSH_PORT)
         for name, variables in inventory.hosts.items()
     }
     client_ranges = _ranges(reader, "client_ranges", required=True)
     management_ranges = _ranges(reader, "management_ranges", required=False)
     virtual_addresses = _virtual_addresses(reader, groups, peers, interfaces)
-    services = _services(reader, groups, peers)
+    services = read_services(reader, groups, {name: peer.address for name, peer in peers.items()})
     _unique_names(cluster_name, groups, virtual_addresses, errors)
     host_ports = {name: _host_ports(name, groups, ports, ssh_ports.get(name, SSH_PORT), services) for name in peers}
     _port_clashes(host_ports, errors)
@@ -399,7 +275,14 @@ def derive(inventory: RawInventory) -> Topology:
             certificate=_certificate(cluster_name, peer, _functions(name, groups), virtual_addresses),
             reload_units=_reload_units(_functions(name, groups)),
             firewall=_firewall(
-                peer, _functions(name, groups), members, ports, ssh_ports[name], services, client_ranges, management_ranges
+                peer,
+                _functions(name, groups),
+                members,
+                ports,
+                ssh_ports[name],
+                services,
+                client_ranges,
+                management_ranges,
             ),
         )
         for name, peer in peers.items()
@@ -436,13 +319,18 @@ def derive(inventory: RawInventory) -> Topology:
     )
 
 
-def _groups(inventory: RawInventory, errors: _Errors) -> dict[str, tuple[str, ...]]:
+def _groups(inventory: RawInventory, errors: Errors) -> dict[str, tuple[str, ...]]:
     """The groups of FUNCTIONS, with etcd on the databases unless it has its own hosts."""
     groups = {group: tuple(inventory.groups.get(group, ())) for group in FUNCTIONS}
     if "etcd" not in inventory.groups:
         groups["etcd"] = groups["databases"]
     elif not groups["etcd"]:
-        errors.wrong("groups.etcd", "an empty group", "3, 5 or 7 hosts", "remove the group to run etcd on the databases, or fill it")
+        errors.wrong(
+            "groups.etcd",
+            "an empty group",
+            "3, 5 or 7 hosts",
+            "remove the group to run etcd on the databases, or fill it",
+        )
     for group, least, reason in (
         ("balancers", 2, "one balancer alone has nobody to take over its virtual address"),
         ("databases", 3, "with two, no quorum survives the loss of one"),
@@ -458,7 +346,18 @@ def _groups(inventory: RawInventory, errors: _Errors) -> dict[str, tuple[str, ..
             f"{', '.join(groups['etcd'][: max(3, (len(groups['etcd']) - 1) // 2 * 2 + 1)][:7])}",
         )
     if len(groups["backups"]) != 1:
-        errors.wrong("groups.backups", f"{len(groups['backups'])} hosts", "exactly 1", "put one host with room for the repository into group backups")
+        errors.wrong(
+            "groups.backups",
+            f"{len(groups['backups'])} hosts",
+            "exactly 1",
+            "put one host with room for the repository into group backups",
+        )
+    _check_memberships(inventory, groups, errors)
+    return groups
+
+
+def _check_memberships(inventory: RawInventory, groups: Mapping[str, Sequence[str]], errors: Errors) -> None:
+    """Each host has a place, and no two that contradict each other."""
     for group, members in groups.items():
         repeated = {name for name in members if members.count(name) > 1}
         for name in sorted(repeated):
@@ -470,7 +369,9 @@ def _groups(inventory: RawInventory, errors: _Errors) -> dict[str, tuple[str, ..
         ("clients", "etcd", "a client measures the service from outside"),
     ):
         for name in sorted(set(groups[one]) & set(groups[other])):
-            errors.wrong(f"hosts.{name}", f"in {one} and in {other}", "one of the two", f"move it out of one group: {reason}")
+            errors.wrong(
+                f"hosts.{name}", f"in {one} and in {other}", "one of the two", f"move it out of one group: {reason}"
+            )
     placed = {name for members in groups.values() for name in members}
     for name in inventory.hosts:
         if name not in placed:
@@ -480,31 +381,14 @@ def _groups(inventory: RawInventory, errors: _Errors) -> dict[str, tuple[str, ..
                 f"a member of one of {', '.join(FUNCTIONS)}",
                 "put it into a group, or keep it in an inventory of its own",
             )
-    return groups
 
 
 def _functions(name: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return tuple(function for group, function in FUNCTIONS.items() if name in groups[group])
 
 
-def _address(value: Any, version: int | None = None) -> Address | None:
-    """An address that a host can have, or None."""
-    if not isinstance(value, str):
-        return None
-    try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-        return None
-    unusable = address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local
-    if unusable or address == ipaddress.ip_address("255.255.255.255") or (version and address.version != version):
-        return None
-    return address
-
-
 def _peers(
-    inventory: RawInventory, groups: Mapping[str, Sequence[str]], errors: _Errors
+    inventory: RawInventory, groups: Mapping[str, Sequence[str]], errors: Errors
 ) -> tuple[dict[str, Peer], dict[str, str | None]]:
     """Every host of the cluster with its addresses and its interface."""
     peers: dict[str, Peer] = {}
@@ -512,8 +396,8 @@ def _peers(
     owners: dict[str, str] = {}
     folded: dict[str, str] = {}
     for name in dict.fromkeys(name for members in groups.values() for name in members):
-        host = _Reader(inventory.hosts.get(name, {}), f"hosts.{name}", errors)
-        if not HOST_NAME.fullmatch(name) or _address(name) is not None:
+        host = Reader(inventory.hosts.get(name, {}), f"hosts.{name}", errors)
+        if not HOST_NAME.fullmatch(name) or address_of(name) is not None:
             errors.wrong(
                 f"hosts.{show(name)[1:-1]}",
                 show(name),
@@ -522,13 +406,18 @@ def _peers(
             )
         twin = folded.setdefault(name.casefold(), name)
         if twin != name:
-            errors.wrong(f"hosts.{show(name)[1:-1]}", f"{name} beside {twin}", "names that differ by more than case", "rename one of the two")
+            errors.wrong(
+                f"hosts.{show(name)[1:-1]}",
+                f"{name} beside {twin}",
+                "names that differ by more than case",
+                "rename one of the two",
+            )
         addresses: dict[str, str | None] = {"node_address": None, "node_address6": None}
         for key, version in (("node_address", 4), ("node_address6", 6)):
             value = host.get(key)
             if value is MISSING and version == 6:
                 continue
-            address = _address(value, version)
+            address = address_of(value, version)
             if address is None:
                 host.wrong(
                     key,
@@ -540,17 +429,24 @@ def _peers(
             addresses[key] = str(address)
             owner = owners.setdefault(str(address), name)
             if owner != name:
-                host.wrong(key, value, f"an address of its own, {owner} has this one", f"correct {key} of {name} or of {owner}")
+                host.wrong(
+                    key, value, f"an address of its own, {owner} has this one", f"correct {key} of {name} or of {owner}"
+                )
         interface = host.get("node_interface")
         if interface is not MISSING and not (isinstance(interface, str) and INTERFACE.fullmatch(interface)):
-            host.wrong("node_interface", interface, "the name of a network interface, such as eth0", "see `ip -br link` on the host")
+            host.wrong(
+                "node_interface",
+                interface,
+                "the name of a network interface, such as eth0",
+                "see `ip -br link` on the host",
+            )
             interface = MISSING
         peers[name] = Peer(name, addresses["node_address"] or "", addresses["node_address6"])
         interfaces[name] = None if interface is MISSING else str(interface)
     return peers, interfaces
 
 
-def _ranges(reader: _Reader, key: str, required: bool) -> tuple[str, ...]:
+def _ranges(reader: Reader, key: str, required: bool) -> tuple[str, ...]:
     """Networks in CIDR notation; management may come from anywhere when nothing is said."""
     ranges: list[str] = []
     open_to_all = reader.boolean("client_ranges_open", False)
@@ -564,7 +460,12 @@ def _ranges(reader: _Reader, key: str, required: bool) -> tuple[str, ...]:
             # str: a bare integer would be read as an address.
             network = ipaddress.ip_network(value if isinstance(value, str) else "")
         except ValueError:
-            reader.wrong(path, value, "a network in CIDR notation, host bits zero", f"write {path} as 10.20.0.0/16 or 10.20.1.7/32")
+            reader.wrong(
+                path,
+                value,
+                "a network in CIDR notation, host bits zero",
+                f"write {path} as 10.20.0.0/16 or 10.20.1.7/32",
+            )
             continue
         if required and network.prefixlen < WIDEST_PREFIX[network.version] and not open_to_all:
             reader.wrong(
@@ -578,12 +479,11 @@ def _ranges(reader: _Reader, key: str, required: bool) -> tuple[str, ...]:
 
 
 def _virtual_addresses(
-    reader: _Reader,
+    reader: Reader,
     groups: Mapping[str, Sequence[str]],
     peers: Mapping[str, Peer],
     interfaces: Mapping[str, str | None],
 ) -> tuple[VirtualAddress, ...]:
-    errors = reader.errors
     mend = 'write virtual_addresses: [{name: vip, address: "10.20.0.100/24", virtual_router_id: 51}]'
     if reader.get("virtual_addresses") in (MISSING, []):
         reader.wrong("virtual_addresses", reader.get("virtual_addresses"), "at least one virtual address", mend)
@@ -599,43 +499,35 @@ def _virtual_addresses(
             vip.wrong("name", name, f"a name of its own, {names[name]} has this one", "rename one of the two")
         address = _virtual_interface(vip, peers)
         if address is not None and addresses.setdefault(str(address.ip), vip.path) != vip.path:
-            vip.wrong("address", str(address), f"an address of its own, {addresses[str(address.ip)]} has this one", "remove one of the two")
+            vip.wrong(
+                "address",
+                str(address),
+                f"an address of its own, {addresses[str(address.ip)]} has this one",
+                "remove one of the two",
+            )
         if vip.get("virtual_router_id") is MISSING:
-            vip.wrong("virtual_router_id", MISSING, "a whole number from 1 to 255", "choose one that no other VRRP group on this network uses")
-        router = vip.integer(
-            "virtual_router_id", 1, 1, 255, "choose one that no other VRRP group on this network uses"
-        )
-        interface = vip.get("interface")
-        if interface is not MISSING and not (isinstance(interface, str) and INTERFACE.fullmatch(interface)):
-            vip.wrong("interface", interface, "the name of a network interface, such as eth0", "see `ip -br link` on the balancers")
-            interface = MISSING
-        own = {interfaces[peer.name] for peer in balancers}
-        if interface is MISSING:
-            for peer in balancers:
-                if interfaces[peer.name] is None:
-                    errors.wrong(
-                        f"hosts.{peer.name}.node_interface",
-                        "nothing",
-                        f"the interface of {vip.path}",
-                        "set node_interface for the balancers, or interface for the virtual address",
-                    )
-            if len(own - {None}) > 1:
-                errors.wrong(
-                    f"{vip.path}.interface",
-                    "nothing, and balancers with different node_interface",
-                    "one interface name for all balancers",
-                    "give the interfaces one name, or one virtual address per name",
-                )
-            interface = next(iter(own - {None}), "")
+            vip.wrong(
+                "virtual_router_id",
+                MISSING,
+                "a whole number from 1 to 255",
+                "choose one that no other VRRP group on this network uses",
+            )
+        router = vip.integer("virtual_router_id", 1, 1, 255, "choose one that no other VRRP group on this network uses")
+        interface = _vip_interface(vip, balancers, interfaces)
         if address is None or name is None:
             continue
         family = address.version
-        if own == {interface}:
+        if family == 6:
+            _need_address6(vip, balancers)
+        if {interfaces[peer.name] for peer in balancers} == {interface}:
             _same_network(vip, address, balancers, family)
         key = (str(interface), family, router)
         if vip.get("virtual_router_id") is not MISSING and routers.setdefault(key, vip.path) != vip.path:
             vip.wrong(
-                "virtual_router_id", router, f"another number than {routers[key]}, on the same interface", "choose a free one"
+                "virtual_router_id",
+                router,
+                f"another number than {routers[key]}, on the same interface",
+                "choose a free one",
             )
         found.append(
             VirtualAddress(
@@ -651,43 +543,86 @@ def _virtual_addresses(
     return tuple(found)
 
 
-def _virtual_interface(vip: _Reader, peers: Mapping[str, Peer]) -> Interface | None:
+def _vip_interface(vip: Reader, balancers: Sequence[Peer], interfaces: Mapping[str, str | None]) -> str:
+    """The interface that carries the virtual address, one name on all balancers; "" when there is an error."""
+    interface = vip.get("interface")
+    if interface is not MISSING and not (isinstance(interface, str) and INTERFACE.fullmatch(interface)):
+        vip.wrong(
+            "interface",
+            interface,
+            "the name of a network interface, such as eth0",
+            "see `ip -br link` on the balancers",
+        )
+        interface = MISSING
+    own = {interfaces[peer.name] for peer in balancers}
+    if interface is MISSING:
+        for peer in balancers:
+            if interfaces[peer.name] is None:
+                vip.errors.wrong(
+                    f"hosts.{peer.name}.node_interface",
+                    "nothing",
+                    f"the interface of {vip.path}",
+                    "set node_interface for the balancers, or interface for the virtual address",
+                )
+        if len(own - {None}) > 1:
+            vip.errors.wrong(
+                f"{vip.path}.interface",
+                "nothing, and balancers with different node_interface",
+                "one interface name for all balancers",
+                "give the interfaces one name, or one virtual address per name",
+            )
+        interface = next(iter(own - {None}), "")
+    return str(interface)
+
+
+def _virtual_interface(vip: Reader, peers: Mapping[str, Peer]) -> Interface | None:
     value = vip.get("address")
     expected = 'an address with its prefix, such as "10.20.0.100/24"'
     try:
-        if not isinstance(value, str) or "/" not in value or "%" in value:
-            raise ValueError
-        interface = ipaddress.ip_interface(value)
+        # "": a bare address or a zone would be accepted, a number be read as an address.
+        interface = ipaddress.ip_interface(
+            value if isinstance(value, str) and "/" in value and "%" not in value else ""
+        )
     except ValueError:
         vip.wrong("address", value, expected, "take a free address of the balancers' network")
         return None
     network = interface.network
     whole = network.prefixlen == network.max_prefixlen
     edge = interface.version == 4 and network.prefixlen < 31 and interface.ip in (network[0], network[-1])
-    if _address(str(interface.ip)) is None or edge:
+    if address_of(str(interface.ip)) is None or edge:
         vip.wrong("address", value, "an address that a host can have", "take a free address of the balancers' network")
         return None
     if not whole and network.prefixlen < 8:
         vip.wrong("address", value, "a prefix of at least /8", "write the prefix of the balancers' network")
     for peer in peers.values():
         if str(interface.ip) in (peer.address, peer.address6):
-            vip.wrong("address", value, f"an address of no host, {peer.name} has it", "take a free address of the balancers' network")
+            vip.wrong(
+                "address",
+                value,
+                f"an address of no host, {peer.name} has it",
+                "take a free address of the balancers' network",
+            )
             return None
     return interface
 
 
-def _same_network(vip: _Reader, address: Interface, balancers: Sequence[Peer], family: int) -> None:
+def _need_address6(vip: Reader, balancers: Sequence[Peer]) -> None:
+    """Balancers advertise an IPv6 address over IPv6."""
+    for peer in balancers:
+        if not peer.address6:
+            vip.errors.wrong(
+                f"hosts.{peer.name}.node_address6",
+                "nothing",
+                f"an IPv6 address, because {vip.path} is one",
+                "set node_address6 for every balancer: they advertise over it",
+            )
+
+
+def _same_network(vip: Reader, address: Interface, balancers: Sequence[Peer], family: int) -> None:
     """The balancers are in the virtual address' network, in its family."""
     for peer in balancers:
         own = peer.address if family == 4 else peer.address6
         if not own:
-            if family == 6:
-                vip.errors.wrong(
-                    f"hosts.{peer.name}.node_address6",
-                    "nothing",
-                    f"an IPv6 address, because {vip.path} is one",
-                    "set node_address6 for every balancer: they advertise over it",
-                )
             continue
         if address.network.prefixlen == address.network.max_prefixlen:
             continue
@@ -708,165 +643,26 @@ def _priorities(balancers: Sequence[str], position: int) -> dict[str, int]:
     return {name: by_name[name] for name in balancers}
 
 
-SERVICE_KEYS = (
-    *("name", "mode", "port", "tls", "redirect_from", "balance"),
-    *("servers", "servers_from", "server_port", "backup_servers", "server_tls", "minimum_servers"),
-    *("check", "retries", "retry_idempotent", "on_server_down"),
-    *("client_timeout_s", "server_timeout_s", "maximum_connections"),
-)
-
-
-def _services(
-    reader: _Reader, groups: Mapping[str, Sequence[str]], peers: Mapping[str, Peer]
-) -> tuple[Service, ...]:
-    services: list[Service] = []
-    names: dict[str, str] = {name: "standfast's own" for name in (POSTGRESQL_PRIMARY, POSTGRESQL_REPLICA, STATISTICS)}
-    for service in reader.mappings("haproxy_services", "write each service as a mapping with name, mode, port and servers"):
-        service.known(SERVICE_KEYS)
-        name = service.text("name", LABEL, "up to 31 lower-case letters, digits and hyphens", "name the service, for instance web")
-        if name is not None and names.setdefault(name, service.path) != service.path:
-            service.wrong("name", name, f"a name of its own, this one is {names[name]}", "rename the service")
-        if service.get("mode") is MISSING:
-            service.wrong("mode", MISSING, "http or tcp", "say http for web services, tcp for everything else")
-        mode = service.one_of("mode", "tcp", ("http", "tcp"), "say http for web services, tcp for everything else")
-        if service.get("port") is MISSING:
-            service.wrong("port", MISSING, "a whole number from 1 to 65535", "say where clients connect, for instance 443")
-        port = service.port("port", 0)
-        tls = service.boolean("tls", mode == "http")
-        redirect = service.port("redirect_from", 0) or None
-        if redirect is not None and not (mode == "http" and tls):
-            service.wrong("redirect_from", redirect, "an http service with tls", "remove redirect_from, or set mode: http and tls: true")
-        balance = service.one_of("balance", "roundrobin", BALANCES, "roundrobin suits short requests, leastconn long sessions")
-        if balance == "uri" and mode != "http":
-            service.wrong("balance", balance, "an http service for uri", "use source, leastconn or roundrobin")
-        servers = _servers(service, groups, peers)
-        minimum = service.integer("minimum_servers", 1, 1, 1000, "1 serves as long as any server is left")
-        if servers and minimum > len(servers):
-            service.wrong("minimum_servers", minimum, f"at most the number of servers, {len(servers)}", "lower it, or add servers")
-        retry_idempotent = service.boolean("retry_idempotent", mode == "http")
-        if retry_idempotent and mode != "http":
-            service.wrong("retry_idempotent", True, "an http service", "remove it: only requests can be sent again, connections cannot")
-        services.append(
-            Service(
-                name=name or "",
-                mode=mode,
-                port=port,
-                tls=tls,
-                redirect_from=redirect,
-                balance=balance,
-                servers=servers,
-                server_tls=service.boolean("server_tls", True),
-                minimum_servers=minimum,
-                check=_check(service, mode),
-                retries=service.integer("retries", 3, 0, 100, "3 is HAProxy's own default"),
-                retry_idempotent=retry_idempotent,
-                on_server_down=service.one_of(
-                    "on_server_down", "keep", ("keep", "shutdown"), "keep lets sessions end by themselves, shutdown cuts them"
-                ),
-                client_timeout_s=service.integer("client_timeout_s", 60 if mode == "http" else 1800, 1, 86400, "in seconds"),
-                server_timeout_s=service.integer("server_timeout_s", 60 if mode == "http" else 1800, 1, 86400, "in seconds"),
-                maximum_connections=service.integer("maximum_connections", 1000, 1, 1_000_000, "1000 is the default"),
-            )
-        )
-    return tuple(services)
-
-
-def _check(service: _Reader, mode: str) -> Check:
-    """What a server must answer; nothing for a plain TCP connection."""
-    value = service.get("check")
-    if value is MISSING:
-        return Check("/", 200) if mode == "http" else Check(None, None)
-    if not isinstance(value, Mapping):
-        service.wrong("check", value, "a mapping with path and status", "write check: {path: /health, status: 200}")
-        return Check(None, None)
-    check = _Reader(value, service.at("check"), service.errors)
-    check.known(("path", "status"))
-    if mode != "http":
-        service.wrong("check", dict(value), "no check for a tcp service, which is asked by connecting", "remove check")
-        return Check(None, None)
-    path = "/"
-    if check.get("path") is not MISSING:
-        path = check.text("path", CHECK_PATH, "a path that begins with / and has no spaces", "write check.path as /health") or "/"
-    return Check(path, check.integer("status", 200, 100, 599, "write the HTTP status of a healthy answer"))
-
-
-def _servers(service: _Reader, groups: Mapping[str, Sequence[str]], peers: Mapping[str, Peer]) -> tuple[Server, ...]:
-    group = service.get("servers_from")
-    listed = service.get("servers")
-    if (group is MISSING) == (listed is MISSING):
-        service.wrong(
-            "servers",
-            "both servers and servers_from" if group is not MISSING else MISSING,
-            "either servers or servers_from",
-            "list servers, or name a group of the inventory in servers_from",
-        )
-        return ()
-    if group is MISSING:
-        for key in ("server_port", "backup_servers"):
-            if service.get(key) is not MISSING:
-                service.wrong(key, service.get(key), "this only with servers_from", f"move it into servers ({'port' if key == 'server_port' else 'backup: true'})")
-        return _listed_servers(service)
-    if not isinstance(group, str) or group not in groups:
-        service.wrong("servers_from", group, f"one of {', '.join(groups)}", "name a group of the inventory, or list servers")
-        return ()
-    if not groups[group]:
-        service.wrong("servers_from", group, "a group with hosts", f"put hosts into group {group}, or remove the service")
-        return ()
-    if service.get("server_port") is MISSING:
-        service.wrong("server_port", MISSING, "the port of the servers", "add server_port")
-    port = service.port("server_port", 1)
-    backups = service.sequence("backup_servers", f"list hosts of group {group}")
-    for name in backups:
-        if name not in groups[group]:
-            service.wrong("backup_servers", name, f"hosts of group {group}: {', '.join(groups[group])}", "correct the name, or remove it")
-    if set(groups[group]) <= {name for name in backups if isinstance(name, str)}:
-        service.wrong("backup_servers", backups, "at least one server that is no backup", "remove one from backup_servers")
-    return tuple(Server(name, peers[name].address, port, name in backups, 100) for name in groups[group])
-
-
-def _listed_servers(service: _Reader) -> tuple[Server, ...]:
-    servers: list[Server] = []
-    names: dict[str, str] = {}
-    mend = "write servers: [{name: app1, address: 10.20.0.41, port: 8443}]"
-    if not service.sequence("servers", mend):
-        service.wrong("servers", service.get("servers"), "at least one server", mend)
-    for server in service.mappings("servers", mend):
-        server.known(("name", "address", "port", "backup", "weight"))
-        name = server.text("name", HOST_NAME, "a host name: the server's certificate carries it", mend)
-        if name is not None and names.setdefault(name, server.path) != server.path:
-            server.wrong("name", name, f"a name of its own, {names[name]} has this one", "rename one of the two")
-        address = server.get("address")
-        if _address(address) is None and not (isinstance(address, str) and SERVER_ADDRESS.fullmatch(address)):
-            server.wrong("address", address, "an address or a host name", mend)
-        if server.get("port") is MISSING:
-            server.wrong("port", MISSING, "a whole number from 1 to 65535", mend)
-        servers.append(
-            Server(
-                name=name or "",
-                address=str(address),
-                port=server.port("port", 1),
-                backup=server.boolean("backup", False),
-                weight=server.integer("weight", 100, 0, 256, "100 is the weight of every server by default"),
-            )
-        )
-    if servers and all(server.backup for server in servers):
-        service.wrong("servers", [server.name for server in servers], "at least one server that is no backup", "remove backup: true from one")
-    return tuple(servers)
-
-
 def _unique_names(
     cluster_name: str | None,
     groups: Mapping[str, Sequence[str]],
     virtual_addresses: Sequence[VirtualAddress],
-    errors: _Errors,
+    errors: Errors,
 ) -> None:
     """Virtual addresses are names in /etc/hosts and in certificates, like hosts."""
     hosts = {name for members in groups.values() for name in members}
     for position, vip in enumerate(virtual_addresses):
         if vip.name in hosts:
-            errors.wrong(f"virtual_addresses[{position}].name", vip.name, "a name that no host has", "rename the virtual address")
+            errors.wrong(
+                f"virtual_addresses[{position}].name", vip.name, "a name that no host has", "rename the virtual address"
+            )
     if cluster_name in hosts:
-        errors.wrong("cluster_name", show(cluster_name), "a name that no host has", "rename the cluster: its name stands for its first virtual address")
+        errors.wrong(
+            "cluster_name",
+            show(cluster_name),
+            "a name that no host has",
+            "rename the cluster: its name stands for its first virtual address",
+        )
 
 
 def _host_ports(
@@ -900,7 +696,7 @@ def _host_ports(
     return tuple(found)
 
 
-def _port_clashes(host_ports: Mapping[str, Sequence[Port]], errors: _Errors) -> None:
+def _port_clashes(host_ports: Mapping[str, Sequence[Port]], errors: Errors) -> None:
     """Two listeners on one port, said once for all hosts that have it."""
     clashes: dict[tuple[int, str, str], list[str]] = {}
     for host, ports in host_ports.items():
@@ -974,7 +770,9 @@ def _firewall(
     def hosts(*groups: str) -> tuple[str, ...]:
         found = dict.fromkeys(peer for group in groups for peer in members[group] if peer.name != host.name)
         return tuple(
-            cidr for peer in found for cidr in ([f"{peer.address}/32"] + ([f"{peer.address6}/128"] if peer.address6 else []))
+            cidr
+            for peer in found
+            for cidr in ([f"{peer.address}/32"] + ([f"{peer.address6}/128"] if peer.address6 else []))
         )
 
     def rules() -> Iterator[Rule]:
@@ -992,12 +790,16 @@ def _firewall(
             )
             # Whoever manages the hosts; without such a list, at most those who use the services.
             if "haproxy_stats_port" in ports:
-                yield Rule("statistics", "tcp", (ports["haproxy_stats_port"],), tuple(management_ranges or client_ranges))
+                yield Rule(
+                    "statistics", "tcp", (ports["haproxy_stats_port"],), tuple(management_ranges or client_ranges)
+                )
             yield Rule("vrrp", "vrrp", (), hosts("balancers"))
         if "database" in functions:
             yield Rule("postgresql", "tcp", (ports["postgresql_port"],), hosts("balancers", "databases", "clients"))
             # Health checks, members among each other, and the backup host, which asks who leads.
-            yield Rule("patroni", "tcp", (ports["postgresql_restapi_port"],), hosts("balancers", "databases", "backups"))
+            yield Rule(
+                "patroni", "tcp", (ports["postgresql_restapi_port"],), hosts("balancers", "databases", "backups")
+            )
             yield Rule("pgbackrest", "tcp", (ports["pgbackrest_port"],), hosts("backups"))
         if "etcd" in functions:
             yield Rule("etcd clients", "tcp", (ports["etcd_client_port"],), hosts("etcd", "databases"))
@@ -1015,7 +817,7 @@ def _firewall(
 
 
 def _endpoints(
-    reader: _Reader,
+    reader: Reader,
     virtual_addresses: Sequence[VirtualAddress],
     ports: Mapping[str, int],
     services: Sequence[Service],

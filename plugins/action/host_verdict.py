@@ -21,7 +21,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         hosts = {name: variables["hostvars"][name] for name in variables["ansible_play_hosts_all"]}
-        answers = {name: [own[task] for task in ("__host_facts", "__host_check") if task in own] for name, own in hosts.items()}
+        answers = {
+            name: [own[task] for task in ("__host_facts", "__host_check") if task in own] for name, own in hosts.items()
+        }
         failed = {
             name: str(answer.get("msg", "it gives no reason"))
             for name, given in answers.items()

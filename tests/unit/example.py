@@ -30,7 +30,9 @@ def draft() -> Draft:
             "applications": ["app1", "app2"],
             "clients": ["client1"],
         },
-        "hosts": {name: {"node_address": f"10.20.0.{number}", "node_interface": "eth0"} for name, number in last.items()},
+        "hosts": {
+            name: {"node_address": f"10.20.0.{number}", "node_interface": "eth0"} for name, number in last.items()
+        },
         "variables": {
             "cluster_name": "lab",
             "recovery_profile": "fast",

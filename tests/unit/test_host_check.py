@@ -158,7 +158,10 @@ def sound(name: str) -> Observation:
         root=True,
         systemd=True,
         system=("debian", "13", "Debian GNU/Linux 13 (trixie)"),
-        links=(Link("lo", True, "00:00:00:00:00:00", ()), Link("eth0", True, f"02:00:00:00:00:{number}", (f"{host['address']}/24",))),
+        links=(
+            Link("lo", True, "00:00:00:00:00:00", ()),
+            Link("eth0", True, f"02:00:00:00:00:{number}", (f"{host['address']}/24",)),
+        ),
         listeners=(Listener(22, "0.0.0.0", "sshd", "ssh.service"),),
         deployed=False,
         free_disk_mib=20000,
@@ -206,9 +209,17 @@ ONE_HOST = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "host", "spoil", "variable", "seen", "expected", "mend"), ONE_HOST, ids=[row[0] for row in ONE_HOST])
+@pytest.mark.parametrize(
+    ("name", "host", "spoil", "variable", "seen", "expected", "mend"), ONE_HOST, ids=[row[0] for row in ONE_HOST]
+)
 def test_unfit_host_is_refused(
-    name: str, host: str, spoil: Callable[[Observation], Observation], variable: str, seen: str, expected: str, mend: str
+    name: str,
+    host: str,
+    spoil: Callable[[Observation], Observation],
+    variable: str,
+    seen: str,
+    expected: str,
+    mend: str,
 ) -> None:
     found = [error for error in judge(expectation(host), spoil(sound(host))) if error.variable == variable]
     assert len(found) == 1, name
@@ -244,7 +255,9 @@ def test_control_machine_must_stay_in_the_management_ranges() -> None:
     inventory["variables"]["management_ranges"] = ["10.30.0.0/24"]
     topology = derive(raw(inventory)).as_fact()
     errors, _ = verdict(topology, {name: sound(name) for name in topology["hosts"]}, [], {})
-    assert [(error.variable, error.mend.partition(":")[0]) for error in errors] == [("management_ranges", "add 10.20.0.5/32")]
+    assert [(error.variable, error.mend.partition(":")[0]) for error in errors] == [
+        ("management_ranges", "add 10.20.0.5/32")
+    ]
 
 
 def everyone(**changed: Observation) -> dict[str, Observation]:
@@ -302,7 +315,12 @@ def test_foreign_router_is_refused(interface: str, heard: Advertisement, refused
 
 @pytest.mark.parametrize(
     ("gone", "variables"),
-    [(["db3"], []), (["db2", "db3"], ["groups.databases"]), (["balancer1", "balancer2"], ["groups.balancers"]), (["app1", "app2"], [])],
+    [
+        (["db3"], []),
+        (["db2", "db3"], ["groups.databases"]),
+        (["balancer1", "balancer2"], ["groups.balancers"]),
+        (["app1", "app2"], []),
+    ],
     ids=lambda value: ",".join(value) or "none",
 )
 def test_too_few_reachable_hosts_are_refused(gone: list[str], variables: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from standfast import specs
 from standfast.errors import InputError
 from standfast.specs import Catalogue, check_names, check_values, merge
+from standfast.topology import PORTS
 
 ROOT = Path(__file__).parents[2]
 SECRET = "do-not-show"
@@ -49,7 +50,13 @@ def user(**changes: Any) -> dict[str, Any]:
 
 
 NAMES = [
-    ("typo-in-role", "haproxy_maximum_conections", "nothing reads", "role haproxy", "did you mean haproxy_maximum_connections?"),
+    (
+        "typo-in-role",
+        "haproxy_maximum_conections",
+        "nothing reads",
+        "role haproxy",
+        "did you mean haproxy_maximum_connections?",
+    ),
     ("unknown-in-role", "haproxy_xyz_zzz_q", "nothing reads", "role haproxy", "roles/haproxy/README.md"),
     ("typo-in-cluster", "virtual_adresses", "nothing reads", "virtual_addresses", "did you mean virtual_addresses?"),
     ("typo-in-host", "node_adress", "nothing reads", "node_address", "did you mean node_address?"),
@@ -70,7 +77,16 @@ def test_wrong_name_is_refused(name: str, variable: str, seen: str, expected: st
 
 @pytest.mark.parametrize(
     "variable",
-    ["haproxy_log_level", "cluster_name", "node_address", "etcd_client_port", "ansible_user", "lab_name", "app_database_password", "company_proxy"],
+    [
+        "haproxy_log_level",
+        "cluster_name",
+        "node_address",
+        "etcd_client_port",
+        "ansible_user",
+        "lab_name",
+        "app_database_password",
+        "company_proxy",
+    ],
 )
 def test_other_names_are_left_alone(variable: str) -> None:
     assert list(check_names(CATALOGUE, [variable])) == []
@@ -91,7 +107,9 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "function", "change", "variable", "seen", "expected", "mend"), VALUES, ids=[row[0] for row in VALUES])
+@pytest.mark.parametrize(
+    ("name", "function", "change", "variable", "seen", "expected", "mend"), VALUES, ids=[row[0] for row in VALUES]
+)
 def test_wrong_value_is_refused(
     name: str, function: str, change: dict[str, Any], variable: str, seen: str, expected: str, mend: str
 ) -> None:
@@ -129,5 +147,5 @@ def test_every_role_has_its_hosts() -> None:
 
 def test_ports_equal_the_roles_defaults() -> None:
     options = {option: spec for role in specs.load(ROOT).roles.values() for option, spec in role.items()}
-    ports = {name: default for name, default in specs.PORTS.items() if name in options and "default" in options[name]}
+    ports = {name: default for name, default in PORTS.items() if name in options and "default" in options[name]}
     assert {name: options[name]["default"] for name in ports} == ports

@@ -24,7 +24,9 @@ def two_families() -> Topology:
     inventory = draft()
     for number, name in enumerate(("balancer1", "balancer2"), start=11):
         inventory["hosts"][name]["node_address6"] = f"2001:db8::{number}"
-    inventory["variables"]["virtual_addresses"].append({"name": "vip6", "address": "2001:db8::100/64", "virtual_router_id": 51})
+    inventory["variables"]["virtual_addresses"].append(
+        {"name": "vip6", "address": "2001:db8::100/64", "virtual_router_id": 51}
+    )
     return derive(raw(inventory))
 
 
@@ -148,7 +150,7 @@ FLOWS = [
 ]
 
 
-@pytest.mark.parametrize(("source", "target", "port", "allowed"), FLOWS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("source", "target", "port", "allowed"), FLOWS, ids=str)
 def test_firewall_admits_exactly_the_flows(source: str, target: str, port: int, allowed: bool) -> None:
     found = topology(client_ranges=["10.99.0.0/16"])
     address = ipaddress.ip_address(found.hosts[source].address)
@@ -189,7 +191,12 @@ def test_statistics_can_be_off() -> None:
 
 
 def test_foreign_servers_on_our_hosts_are_admitted_from_balancers() -> None:
-    service = {"name": "api", "mode": "tcp", "port": 9000, "servers": [{"name": "db1", "address": "10.20.0.21", "port": 9001}]}
+    service = {
+        "name": "api",
+        "mode": "tcp",
+        "port": 9000,
+        "servers": [{"name": "db1", "address": "10.20.0.21", "port": 9001}],
+    }
     found = topology(haproxy_services=[service], demo_enabled=False)
     assert rules(found, "db1")["servers"].ports == (9001,)
     assert rules(found, "db1")["servers"].sources == ("10.20.0.11/32", "10.20.0.12/32")
@@ -237,7 +244,9 @@ def test_host_entries_name_each_host_and_the_cluster() -> None:
 
 @pytest.mark.parametrize("ranges", [["0.0.0.0/0"], ["0.0.0.0/0", "::/0"]])
 def test_everybody_may_come_when_that_is_said(ranges: list[str]) -> None:
-    assert set(ranges) <= set(rules(topology(client_ranges=ranges, client_ranges_open=True), "balancer1")["services"].sources)
+    assert set(ranges) <= set(
+        rules(topology(client_ranges=ranges, client_ranges_open=True), "balancer1")["services"].sources
+    )
 
 
 def test_a_full_length_prefix_is_accepted() -> None:
