@@ -44,7 +44,7 @@ options:
         type: str
   state:
     description:
-      - V(absent) takes the member O(name) out of the cluster. Run it on any host that stays.
+      - V(absent) takes the member O(name) out of the cluster. Run it on any member that stays.
     type: str
     choices: [present, absent]
     default: present
@@ -53,10 +53,12 @@ options:
       - V(start) starts a member that has data, waits for nothing, and reports what is left to do.
       - V(health) waits until the member reads through the cluster's leader.
       - V(bootstrap) starts it as part of a new cluster, and waits for nothing.
+      - V(forget) removes the identity of a member whose data is gone. One host at a time, and all of them before the first
+        V(join), because etcd adds no member while a voting one is missing.
       - V(join) makes it a voting member of the cluster that is there. One host at a time.
       - V(restart) applies changed settings. One host at a time.
     type: str
-    choices: [start, health, bootstrap, join, restart]
+    choices: [start, health, bootstrap, forget, join, restart]
     default: start
   cluster_token:
     description: Name of the cluster, which keeps members of another one out.
@@ -166,11 +168,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.standfast.etcd import (
-    FIRST_START,
     HEALTH,
-    JOIN,
     NOTHING,
-    RESTART,
     Client,
     Configured,
     EtcdError,
@@ -199,7 +198,9 @@ def main() -> None:
                 ),
             ),
             state=dict(type="str", choices=["present", "absent"], default="present"),
-            step=dict(type="str", choices=["start", "health", "bootstrap", "join", "restart"], default="start"),
+            step=dict(
+                type="str", choices=["start", "health", "bootstrap", "forget", "join", "restart"], default="start"
+            ),
             cluster_token=dict(type="str", default="etcd-cluster", no_log=False),
             data_directory=dict(type="path", required=True),
             environment_file=dict(type="path", default="/etc/default/etcd"),
@@ -230,44 +231,64 @@ def converge(module: AnsibleModule) -> dict[str, Any]:
     if not before.installed:
         if module.check_mode:
             return {"changed": True, "pending": NOTHING, "leader": False, "cluster_id": "", "members": []}
-        raise EtcdError(f"etcd.service and {wanted['environment_file']}: seen none; expected both; mend: run the whole role")
+        raise EtcdError(
+            f"etcd.service and {wanted['environment_file']}: seen none; expected both; mend: run the whole role"
+        )
+    me = next((member for member in configured if member.name == wanted["name"]), None)
+    absent = wanted["state"] == "absent"
+    if me is None and not absent:
+        raise EtcdError(f"name: seen {wanted['name']}; expected one of members; mend: add it there")
+    steps = Steps(
+        local, client(wanted), me or configured[0], configured, wanted["cluster_token"], wanted["deadline"], module.warn
+    )
+    return remove(module, steps) if absent else take(module, steps, before)
 
+
+def client(wanted: dict[str, Any]) -> Client:
+    """A client with this host's certificate."""
     try:
-        client = Client.with_certificate(wanted["ca_file"], wanted["certificate_file"], wanted["key_file"])
+        return Client.with_certificate(wanted["ca_file"], wanted["certificate_file"], wanted["key_file"])
     except OSError as error:
         raise EtcdError(
             f"{wanted['certificate_file']}, its key and {wanted['ca_file']}: seen {error}; expected PEM files that belong "
             "together; mend: run the role certificates"
         ) from error
-    me = next((member for member in configured if member.name == wanted["name"]), None)
-    if wanted["state"] == "absent":
-        return remove(module, Steps(local, client, me or configured[0], configured, "", wanted["deadline"], module.warn))
-    if me is None:
-        raise EtcdError(f"name: seen {wanted['name']}; expected one of members; mend: add it there")
 
-    steps = Steps(local, client, me, configured, wanted["cluster_token"], wanted["deadline"], module.warn)
+
+def take(module: AnsibleModule, steps: Steps, before: State) -> dict[str, Any]:
+    """Take the step, or predict what it would change."""
+    step = module.params["step"]
     view = steps.look()
-    pending = need(before, view, me)
-    changed = False
-    if wanted["step"] == "start":
-        if pending in (NOTHING, HEALTH) and not (before.running and before.enabled):
-            changed, pending = True, HEALTH
-            if not module.check_mode:
-                local.start()
-        if pending == NOTHING:
-            for warning in warnings(view, configured, me):
-                module.warn(warning)
-    elif wanted["step"] == "health":
-        if not module.check_mode:
-            view, pending = steps.health(), NOTHING
+    pending = need(before, view, steps.me)
+    if step == "start":
+        changed = pending in (NOTHING, HEALTH) and not (before.running and before.enabled)
+        pending = HEALTH if changed else pending
+        for warning in warnings(view, steps.configured, steps.me) if pending == NOTHING else ():
+            module.warn(warning)
+    elif step == "forget":
+        changed = steps.has_stale_identity(view)
     else:
-        changed = True
-        if not module.check_mode:
-            {"bootstrap": steps.bootstrap, "join": steps.join, "restart": steps.restart}[wanted["step"]]()
-            view = steps.look()
-            pending = need(local.state(), view, me)
-    after = before if module.check_mode or not changed else local.state()
-    return {"changed": changed, "pending": pending, "diff": difference(before, after, changed), **report(view, me)}
+        changed = step != "health"
+    after = before
+    if not module.check_mode and (changed or step == "health"):
+        actions = {
+            "start": steps.local.start,
+            "health": steps.health,
+            "bootstrap": steps.bootstrap,
+            "forget": steps.forget,
+            "join": steps.join,
+            "restart": steps.restart,
+        }
+        actions[step]()
+        after = steps.local.state()
+        if step in ("health", "join", "restart"):
+            view, pending = steps.look(), NOTHING
+    return {
+        "changed": changed,
+        "pending": pending,
+        "diff": difference(before, after, changed),
+        **report(view, steps.me),
+    }
 
 
 def remove(module: AnsibleModule, steps: Steps) -> dict[str, Any]:
@@ -289,7 +310,12 @@ def report(view: View, me: Configured) -> dict[str, Any]:
         "leader": mine is not None and mine.leader_id == mine.member_id,
         "cluster_id": format(next(iter(view.cluster_ids)), "x") if view.has_quorum else "",
         "members": [
-            {"name": member.name, "id": format(member.id, "x"), "learner": member.learner, "healthy": member.id in healthy}
+            {
+                "name": member.name,
+                "id": format(member.id, "x"),
+                "learner": member.learner,
+                "healthy": member.id in healthy,
+            }
             for member in view.members
         ],
     }

@@ -42,7 +42,7 @@ class EtcdError(Exception):
     """The member cannot be brought where it belongs; the text says why, and what mends it."""
 
 
-class Unanswered(Exception):
+class UnansweredError(Exception):
     """A member did not answer, or answered with an error; the text is the reason."""
 
 
@@ -61,6 +61,7 @@ class Member:
 
     @property
     def started(self) -> bool:
+        """Whether it has ever run; etcd learns its name then."""
         return bool(self.name)
 
 
@@ -165,6 +166,7 @@ class View:
     alarms: tuple[Alarm, ...] = ()
 
     def of(self, name: str) -> Answer:
+        """The answer of the member of that name."""
         return next(answer for answer in self.answers if answer.name == name)
 
     @property
@@ -178,10 +180,12 @@ class View:
 
     @property
     def has_quorum(self) -> bool:
+        """Whether some member reads through a leader."""
         return bool(self.members)
 
     @property
     def voters(self) -> tuple[Member, ...]:
+        """The members that count for the quorum."""
         return tuple(member for member in self.members if not member.learner)
 
     def healthy_voters(self, without: int | None = None) -> int:
@@ -224,7 +228,11 @@ def refuse_lost_quorum(view: View, member: Member, *, stays: bool, what: str) ->
     voters = len(view.voters) if stays else len(view.voters) - 1
     left = view.healthy_voters(without=member.id)
     if left < quorum(voters):
-        down = [f"{answer.name} ({answer.reason})" for answer in view.answers if not answer.healthy and answer.name != member.name]
+        down = [
+            f"{answer.name} ({answer.reason})"
+            for answer in view.answers
+            if not answer.healthy and answer.name != member.name
+        ]
         raise EtcdError(
             f"{what} {member.name or format(member.id, 'x')} would leave {left} healthy of {voters} voting members, and "
             f"{quorum(voters)} are needed; not healthy: {', '.join(down) or 'members that are not in etcd_members'}; "
@@ -239,7 +247,9 @@ def initial_cluster(members: Iterable[Member], configured: Iterable[Configured])
     """
     names = {wanted.peer_url: wanted.name for wanted in configured}
     return ",".join(
-        f"{member.name or names.get(url, format(member.id, 'x'))}={url}" for member in members for url in member.peer_urls
+        f"{member.name or names.get(url, format(member.id, 'x'))}={url}"
+        for member in members
+        for url in member.peer_urls
     )
 
 
@@ -250,7 +260,7 @@ def initial_cluster(members: Iterable[Member], configured: Iterable[Configured])
 class State:
     """What the member's own host shows.
 
-    `has_data`: the member has a data directory. `first_start`: `new` or `existing` while the
+    `has_data`: the member has a log, and with it an identity. `first_start`: `new` or `existing` while the
     first start has not succeeded, else empty. `running`: systemd has a process or is starting
     one. `current`: that process has the settings that a new one would get.
     """
@@ -347,15 +357,16 @@ class Client:
 
     @classmethod
     def with_certificate(cls, ca_file: str, certificate_file: str, key_file: str) -> Client:
+        """A client that trusts one authority and shows one certificate."""
         context = ssl.create_default_context(cafile=ca_file)
         context.load_cert_chain(certificate_file, key_file)
         return cls(context)
 
     def post(self, url: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to a request; Unanswered with etcd's own words if it refuses."""
+        """The answer to a request; UnansweredError with etcd's own words if it refuses."""
         status, answer = self._request(url, "POST", path, json.dumps(body or {}))
         if status != http.HTTPStatus.OK:
-            raise Unanswered(str(answer.get("message") or answer.get("error") or f"HTTP status {status}"))
+            raise UnansweredError(str(answer.get("message") or answer.get("error") or f"HTTP status {status}"))
         return answer
 
     def reads_through_leader(self, url: str) -> str:
@@ -365,13 +376,15 @@ class Client:
 
     def _request(self, url: str, method: str, path: str, body: str | None) -> tuple[int, dict[str, Any]]:
         parts = urlsplit(url)
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=self.timeout_s, context=self.context)
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=self.timeout_s, context=self.context
+        )
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unanswered(str(error) or type(error).__name__) from error
+            raise UnansweredError(str(error) or type(error).__name__) from error
         finally:
             connection.close()
         return response.status, answer if isinstance(answer, dict) else {}
@@ -386,7 +399,7 @@ def ask(client: Client, member: Configured) -> Answer:
         # A learner reads nothing through its leader yet; that it follows one is all it can show.
         reason = "" if status.learner else client.reads_through_leader(member.client_url)
         return Answer(member.name, status, healthy=not reason, reason=reason)
-    except Unanswered as error:
+    except UnansweredError as error:
         return Answer(member.name, reason=str(error))
 
 
@@ -397,9 +410,11 @@ def look(client: Client, configured: Sequence[Configured]) -> View:
     for answer, member in zip(answers, configured, strict=True):
         if answer.healthy and answer.status and not answer.status.learner:
             try:
-                members = parse_members(client.post(member.client_url, "/v3/cluster/member/list", {"linearizable": True}))
+                members = parse_members(
+                    client.post(member.client_url, "/v3/cluster/member/list", {"linearizable": True})
+                )
                 alarms = parse_alarms(client.post(member.client_url, "/v3/maintenance/alarm", {"action": "GET"}))
-            except Unanswered:
+            except UnansweredError:
                 continue
             return View(answers, members, alarms)
     return View(answers)
@@ -446,9 +461,11 @@ class Local:
 
     @property
     def first_start_file(self) -> Path:
+        """Made for a start without data; the unit removes it when that start has succeeded."""
         return self.data_directory.with_name(self.data_directory.name + ".first-start")
 
     def state(self) -> State:
+        """What this host shows of the member."""
         shown = self._show()
         settings = self._read(self.environment_file)
         first_start = self._read(self.first_start_file)
@@ -457,7 +474,7 @@ class Local:
             enabled=shown["UnitFileState"] == "enabled",
             running=shown["ActiveState"] in ("active", "activating", "reloading"),
             current=self._is_current(int(shown["MainPID"]), daemon_settings(settings)),
-            has_data=(self.data_directory / "member").is_dir(),
+            has_data=any((self.data_directory / "member/wal").glob("*.wal")),
             first_start=first_start.get("ETCD_INITIAL_CLUSTER_STATE", ""),
         )
 
@@ -471,17 +488,20 @@ class Local:
         self._systemctl("start", "--no-block", self.unit)
 
     def restart(self) -> None:
+        """Ask systemd to start the member anew; does not wait until it is ready."""
         if self._show()["NeedDaemonReload"] == "yes":
             self._systemctl("daemon-reload")
         self._systemctl("restart", "--no-block", self.unit)
 
     def stop(self) -> None:
+        """Stop the member, if it runs."""
         self._systemctl("stop", self.unit)
 
     def make_data_directory(self) -> None:
+        """An empty directory that only etcd may read."""
         account = pwd.getpwnam(self.user)
         self.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(self.data_directory, 0o700)
+        self.data_directory.chmod(0o700)
         os.chown(self.data_directory, account.pw_uid, account.pw_gid)
 
     def start_first(self, *, initial_cluster: str, cluster_state: str, token: str) -> None:
@@ -492,7 +512,7 @@ class Local:
             f'ETCD_INITIAL_CLUSTER_TOKEN="{token}"\n',
             encoding="utf-8",
         )
-        os.replace(new, self.first_start_file)
+        new.replace(self.first_start_file)
         self.start()
 
     def explain(self) -> str:
@@ -505,7 +525,7 @@ class Local:
             return True
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
-            replaced = os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")
+            replaced = str(Path(f"/proc/{pid}/exe").readlink()).endswith(" (deleted)")
         except FileNotFoundError:
             return True
         running = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
@@ -519,7 +539,9 @@ class Local:
     def _systemctl(self, *arguments: str) -> str:
         code, output, errors = self.run(["systemctl", *arguments])
         if code != 0:
-            raise EtcdError(f"`systemctl {' '.join(arguments)}` failed: {errors.strip() or output.strip()}\n{self._journal()}")
+            raise EtcdError(
+                f"`systemctl {' '.join(arguments)}` failed: {errors.strip() or output.strip()}\n{self._journal()}"
+            )
         return output
 
     def _journal(self) -> str:
@@ -552,6 +574,7 @@ class Steps:
     sleep: Callable[[float], None] = time.sleep
 
     def look(self) -> View:
+        """Ask all members; EtcdError if they are of two clusters."""
         view = look(self.client, self.configured)
         refuse_two_clusters(view)
         return view
@@ -575,6 +598,7 @@ class Steps:
             if state.running:
                 self.local.stop()
                 view = self._wait(self._quorum_of_others, "no cluster to join")
+                listed = view.mine(self.me)
             if listed is not None and listed.started:
                 self._remove_stale(view, listed)
                 listed = None
@@ -585,6 +609,23 @@ class Steps:
         self._wait(self._is_voter, f"{self.me.name} did not become a voting member")
         self.health()
 
+    def has_stale_identity(self, view: View) -> bool:
+        """Whether the cluster has a member that this host has lost the data of."""
+        listed = view.mine(self.me)
+        return listed is not None and listed.started and not self.local.state().has_data
+
+    def forget(self) -> None:
+        """Give up an identity whose data is gone.
+
+        All members that lost their data do this before the first of them joins: etcd adds no
+        member while a voting one is missing.
+        """
+        self.local.stop()
+        view = self._wait(self._quorum_of_others, "no cluster to leave")
+        listed = view.mine(self.me)
+        if listed is not None:
+            self._remove_stale(view, listed)
+
     def restart(self) -> None:
         """Start the member anew, unless the others could not go on meanwhile."""
         view = self.look()
@@ -592,7 +633,9 @@ class Steps:
         if listed is not None and view.of(self.me.name).healthy:
             refuse_lost_quorum(view, listed, stays=True, what="a restart of")
         self.local.restart()
-        self._wait(lambda: self.local.state() if self.local.state().current else None, f"{self.me.name} was not restarted")
+        self._wait(
+            lambda: self.local.state() if self.local.state().current else None, f"{self.me.name} was not restarted"
+        )
         self.health()
 
     def health(self) -> View:
@@ -656,11 +699,24 @@ class Steps:
     def _change(self, view: View, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         urls = {member.name: member.client_url for member in self.configured}
         voters = {member.id for member in view.voters}
-        answering = next(answer for answer in view.answers if answer.healthy and answer.status and answer.status.member_id in voters)
-        try:
-            return self.client.post(urls[answering.name], path, body)
-        except Unanswered as error:
-            raise EtcdError(f"{answering.name} refused {path.rsplit('/', 1)[-1]} for {self.me.name}: {error}") from error
+        answering = next(
+            answer for answer in view.answers if answer.healthy and answer.status and answer.status.member_id in voters
+        )
+        verb = path.rsplit("/", 1)[-1]
+
+        def accepted() -> dict[str, Any] | None:
+            try:
+                return self.client.post(urls[answering.name], path, body)
+            except UnansweredError as error:
+                # etcd changes its membership only while all voters have been connected for 5 s
+                # (server.go: HealthInterval), which they are not right after a change.
+                if "unhealthy cluster" in str(error):
+                    return None
+                raise EtcdError(f"{answering.name} refused to {verb} {self.me.name}: {error}") from error
+
+        return self._wait(
+            accepted, f"{answering.name} refuses to {verb} {self.me.name} while not all voting members are connected"
+        )
 
     def _start_first(self, cluster: str, state: str) -> None:
         self.local.make_data_directory()
