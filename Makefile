@@ -7,11 +7,10 @@ LOG := .lab/site.log
 
 # molecule and ansible-lint look for Ansible's programs on the PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export STANDFAST_INVENTORY := $(INVENTORY)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap up down status check lint test molecule lock docs distclean
+.PHONY: help bootstrap up down status check lint test lock distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,7 +24,7 @@ up: bootstrap ## build the whole service on the lab's hosts, and show it
 	$(LAB) up --inventory $(INVENTORY) && \
 	rm -f $(LOG) && \
 	ANSIBLE_LOG_PATH=$(LOG) ansible-playbook -i $(INVENTORY) playbooks/site.yml && \
-	fab status && \
+	fab status --inventory $(INVENTORY) && \
 	if grep -q 'changed=[1-9]' $(LOG); then echo "The service is up"; else echo "Nothing changed"; fi && \
 	echo "after $$(($$(date +%s) - started)) s; \`make down\` removes it."
 
@@ -33,7 +32,7 @@ down: bootstrap ## remove every trace of the lab
 	@$(LAB) down --inventory $(INVENTORY)
 
 status: bootstrap ## show the running service on one screen
-	@fab status
+	@fab status --inventory $(INVENTORY)
 
 lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
 	ruff check .
@@ -55,7 +54,9 @@ lock: bootstrap ## write requirements.lock anew from requirements.in
 		--output-file requirements.lock requirements.in
 
 distclean: ## make down, and remove the image and the Python tools
-	@[ ! -x $(BIN)/python ] || $(LAB) down --inventory $(INVENTORY)
-	@[ ! -x $(BIN)/python ] || $(LAB) down --inventory inventories/molecule
-	@[ ! -x $(BIN)/python ] || $(LAB) distclean
+	@if [ -x $(BIN)/python ]; then \
+		$(LAB) down --inventory $(INVENTORY) && \
+		$(LAB) down --inventory inventories/molecule && \
+		$(LAB) distclean; \
+	fi
 	rm -rf .venv .lab .ansible .*_cache
