@@ -1,0 +1,197 @@
+#!/usr/bin/python
+"""Set Patroni's dynamic configuration through its REST API."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: patroni_config
+short_description: Set Patroni's dynamic configuration through its REST API
+description:
+  - Compares the declared keys with the configuration in the DCS and sends the difference only.
+  - Refuses, before it writes, what Patroni would refuse, ignore or replace by a default (its timing
+    rule, ranges of integers, parameters that it owns), access rules weaker than TLS with SCRAM, and
+    every parameter that PostgreSQL itself does not take.
+  - After a change it waits until the members have noticed it, so that their C(pending_restart) is
+    true afterwards. Restarts are M(patroni_restart)'s.
+options:
+  members:
+    description: The members to ask, with the address of each one's REST API.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The member's name in Patroni.
+        type: str
+        required: true
+      address:
+        description: The address that its certificate holds.
+        type: str
+        required: true
+  port:
+    description: Port of the REST API.
+    type: int
+    default: 8008
+  ca_file:
+    description: Certificate authority that the members' certificates are verified with.
+    type: path
+    default: /etc/standfast/pki/ca.crt
+  certificate_file:
+    description: Client certificate.
+    type: path
+    default: /etc/standfast/pki/host.crt
+  key_file:
+    description: Key of the client certificate.
+    type: path
+    default: /etc/standfast/pki/host.key
+  username:
+    description: User of the REST API's unsafe endpoints.
+    type: str
+    default: patroni
+  password:
+    description: Password of the REST API's unsafe endpoints.
+    type: str
+    required: true
+  config:
+    description:
+      - The dynamic configuration. Keys that are not named stay as they are, a null removes a key.
+    type: dict
+    required: true
+  exact:
+    description: Dotted paths below which keys that O(config) does not name are removed.
+    type: list
+    elements: str
+    default: [postgresql.parameters]
+  postgres:
+    description: The PostgreSQL server's binary, which checks the parameters when it is there.
+    type: path
+    default: /usr/lib/postgresql/17/bin/postgres
+author:
+  - standfast
+"""
+
+EXAMPLES = r"""
+- name: Set the dynamic configuration
+  patroni_config:
+    members: "{{ postgresql_members }}"
+    password: "{{ postgresql_restapi_password }}"
+    config:
+      ttl: 30
+      loop_wait: 5
+      retry_timeout: 5
+      synchronous_mode: quorum
+      maximum_lag_on_failover: null
+      postgresql:
+        parameters:
+          max_connections: 200
+"""
+
+RETURN = r"""
+config:
+  description: The dynamic configuration after the change.
+  returned: always
+  type: dict
+  sample:
+    ttl: 30
+    postgresql:
+      parameters:
+        max_connections: 200
+patch:
+  description: The merge patch that was sent, empty without a change.
+  returned: always
+  type: dict
+  sample:
+    postgresql:
+      parameters:
+        max_connections: 200
+late:
+  description: Members that had not noticed the change when the wait was over.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.standfast.errors import InputError
+from ansible.module_utils.standfast.patroni import (
+    apply_patch,
+    config_errors,
+    merge_patch,
+    settings_check,
+    settings_error,
+)
+from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_until_noticed
+
+
+def parameter_errors(module: AnsibleModule, config: Mapping[str, Any]) -> list[InputError]:
+    """What PostgreSQL has against the parameters: all at once when it takes them, one by one for the errors."""
+    postgres: str = module.params["postgres"]
+    parameters = (config.get("postgresql") or {}).get("parameters") or {}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    if not Path(postgres).exists() or module.run_command(settings_check(postgres, parameters))[0] == 0:
+        return []
+    alone = {name: module.run_command(settings_check(postgres, {name: value})) for name, value in parameters.items()}
+    return [settings_error(name, parameters[name], stderr) for name, (code, _, stderr) in alone.items() if code]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "members": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+            },
+            "port": {"type": "int", "default": 8008},
+            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
+            "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
+            "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
+            "username": {"type": "str", "default": "patroni"},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "config": {"type": "dict", "required": True},
+            "exact": {"type": "list", "elements": "str", "default": ["postgresql.parameters"]},
+            "postgres": {"type": "path", "default": "/usr/lib/postgresql/17/bin/postgres"},
+        },
+        supports_check_mode=True,
+    )
+    api = Api(Access.of(module.params))
+    wanted: dict[str, Any] = module.params["config"]
+    current = api.config()
+    patch = merge_patch(current or {}, wanted, module.params["exact"])
+    after = apply_patch(current or {}, patch)
+
+    errors = config_errors(after)
+    if patch:
+        errors += parameter_errors(module, after)
+    if errors:
+        module.fail_json(msg="\n".join(map(str, errors)))
+    if current is None and not module.check_mode:
+        module.fail_json(msg=explain("no member answers with a configuration", api.cluster(), module.run_command))
+
+    late: list[str] = []
+    if patch and not module.check_mode:
+        try:
+            api.order(api.access.members, "PATCH", "/config", patch, api.access.timeout)
+        except PatroniError as error:
+            module.fail_json(msg=explain(str(error), api.cluster(), module.run_command))
+        late = wait_until_noticed(api, seconds=10 + 3 * int(after.get("loop_wait") or 10))
+        if late:
+            module.warn(f"not yet noticed by {', '.join(late)}")
+    module.exit_json(
+        changed=bool(patch),
+        config=after,
+        patch=patch,
+        late=late,
+        diff={"before": current or {}, "after": after} if patch else {},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+#!/usr/bin/python
+"""Hand the leader's role to another member, as planned."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: patroni_switchover
+short_description: Hand the leader's role to another member, as planned
+description:
+  - Checks first that the cluster agrees and that the candidate can take over without losing or
+    waiting for anything. With synchronous replication only a synchronous standby can.
+  - Returns when the candidate leads and the former leader streams from it.
+  - Does nothing when the candidate leads already.
+options:
+  members:
+    description: The members to ask, with the address of each one's REST API.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The member's name in Patroni.
+        type: str
+        required: true
+      address:
+        description: The address that its certificate holds.
+        type: str
+        required: true
+  port:
+    description: Port of the REST API.
+    type: int
+    default: 8008
+  ca_file:
+    description: Certificate authority that the members' certificates are verified with.
+    type: path
+    default: /etc/standfast/pki/ca.crt
+  certificate_file:
+    description: Client certificate.
+    type: path
+    default: /etc/standfast/pki/host.crt
+  key_file:
+    description: Key of the client certificate.
+    type: path
+    default: /etc/standfast/pki/host.key
+  username:
+    description: User of the REST API's unsafe endpoints.
+    type: str
+    default: patroni
+  password:
+    description: Password of the REST API's unsafe endpoints.
+    type: str
+    required: true
+  candidate:
+    description: The member that is to lead. Without it, the one with the least lag is taken.
+    type: str
+  wait_seconds:
+    description: How long the switchover may take, and again how long the former leader may take to stream, in seconds.
+    type: int
+    default: 120
+author:
+  - standfast
+"""
+
+EXAMPLES = r"""
+- name: Let db2 lead
+  patroni_switchover:
+    members: "{{ postgresql_members }}"
+    password: "{{ postgresql_restapi_password }}"
+    candidate: db2
+"""
+
+RETURN = r"""
+former_leader:
+  description: The member that led before.
+  returned: always
+  type: str
+  sample: db1
+leader:
+  description: The member that leads now, or would in check mode.
+  returned: always
+  type: str
+  sample: db2
+cluster:
+  description: The cluster as M(patroni_cluster_info) returns it.
+  returned: always
+  type: dict
+  sample:
+    leader: db1
+    timeline: 3
+    agreed: true
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.standfast.patroni import Cluster, candidate_problem, choose_candidate, member_problem
+from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_for
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "members": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+            },
+            "port": {"type": "int", "default": 8008},
+            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
+            "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
+            "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
+            "username": {"type": "str", "default": "patroni"},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "candidate": {"type": "str"},
+            "wait_seconds": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    api = Api(Access.of(module.params))
+    seconds: int = module.params["wait_seconds"]
+    cluster = api.cluster()
+    former = cluster.leader
+
+    def fail(problem: str, cluster: Cluster) -> None:
+        module.fail_json(msg=explain(problem, cluster, module.run_command), cluster=cluster.as_json())
+
+    if former is None:
+        fail("there is no leader to hand over", cluster)
+    candidate: str | None = module.params["candidate"] or choose_candidate(cluster)
+    if candidate is None:
+        found = (candidate_problem(cluster, member.name) for member in cluster.members if not member.leads)
+        fail("no member can take over: " + "; ".join(text for text in found if text), cluster)
+    if candidate == former:
+        module.exit_json(changed=False, former_leader=former, leader=former, cluster=cluster.as_json())
+    if cluster.disagreements:
+        fail("the members do not agree, and a switchover could make it worse", cluster)
+    if (problem := candidate_problem(cluster, str(candidate))) is not None:
+        fail(problem, cluster)
+    if module.check_mode:
+        module.exit_json(changed=True, former_leader=former, leader=candidate, cluster=cluster.as_json())
+
+    try:
+        api.order([str(former)], "POST", "/switchover", {"leader": former, "candidate": candidate}, seconds)
+    except PatroniError as error:
+        fail(str(error), api.cluster())
+
+    def unfinished(cluster: Cluster) -> str | None:
+        if cluster.leader != candidate:
+            return f"the leader is {cluster.leader or 'nobody'}, not {candidate}"
+        return member_problem(cluster, str(candidate)) or member_problem(cluster, str(former))
+
+    cluster, wrong = wait_for(api.cluster, unfinished, seconds)
+    if wrong:
+        fail(f"{seconds} s after the switchover: {wrong}", cluster)
+    module.exit_json(changed=True, former_leader=former, leader=candidate, cluster=cluster.as_json())
+
+
+if __name__ == "__main__":
+    main()
