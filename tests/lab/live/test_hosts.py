@@ -32,9 +32,11 @@ def on(name: str, command: str) -> str:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     no_secrets = tmp_path_factory.mktemp("inventory") / "secrets"
     hosts.down(LAB, no_secrets)
-    assert hosts.up(LAB, LAB.hosts) == ["one", "two"]
-    yield LAB
-    hosts.down(LAB, no_secrets)
+    try:
+        assert hosts.up(LAB, LAB.hosts) == ["one", "two"]
+        yield LAB
+    finally:
+        hosts.down(LAB, no_secrets)
     assert not hosts.containers(LAB)
     assert LAB.network not in hosts.networks()
     assert not LAB.state.exists()
