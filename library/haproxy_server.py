@@ -131,12 +131,13 @@ from ansible.module_utils.standfast.haproxy import (
 def sessions(runtime: Runtime, server: Server) -> int:
     """What the server and its followers hold, in this worker and in those that leave."""
     related = family(runtime.status().servers, server)
-    return sum(one.sessions for one in related) + runtime.old_sessions((one.backend, one.name) for one in related)
+    total: int = sum(one.sessions for one in related) + runtime.old_sessions((one.backend, one.name) for one in related)
+    return total
 
 
 def drained(runtime: Runtime, server: Server, deadline_s: float, at_deadline: str) -> int:
     """Wait until the server is idle; sessions that may be left are an error, unless they shall be cut or kept."""
-    left = wait_until_idle(lambda: sessions(runtime, server), deadline_s, time.monotonic, time.sleep)
+    left: int = wait_until_idle(lambda: sessions(runtime, server), deadline_s, time.monotonic, time.sleep)
     if left and at_deadline == "cut":
         for related in family(runtime.status().servers, server):
             runtime.apply(f"shutdown sessions server {related.backend}/{related.name}")
