@@ -1,0 +1,100 @@
+"""The action plugins topology_check and host_verdict, run by ansible-playbook itself; they contact no host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from standfast import inventory
+from standfast.host_check import Link, Observation, as_result
+
+ROOT = Path(__file__).parents[2]
+LAB = ROOT / "tests" / "topologies" / "lab"
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - topology_check:
+      run_once: true
+      register: checked
+    - ansible.builtin.set_fact:
+        topology: "{{ checked.topology }}"
+        __host_check:
+          observation: "{{ observations[inventory_hostname] }}"
+    - host_verdict:
+      run_once: true
+"""
+
+
+def observations() -> dict[str, Observation]:
+    """What sound hosts of the lab would report."""
+    topology = inventory.read([str(LAB)]).topology()
+    return {
+        name: Observation(
+            root=True,
+            systemd=True,
+            system=("debian", "13", "Debian GNU/Linux 13 (trixie)"),
+            links=(Link("eth0", True, f"02:00:00:00:00:{number:02x}", (f"{host.address}/24",)),),
+            listeners=(),
+            deployed=False,
+            free_disk_mib=20000,
+            memory_mib=4000,
+            ssh_client=None,
+            ssh_port=None,
+            fsync_p99_ms=None,
+            answers={},
+            advertisements=(),
+        )
+        for number, (name, host) in enumerate(topology.hosts.items())
+    }
+
+
+def play(tmp_path: Path, seen: dict[str, Observation], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the play against the lab's inventory with these observations."""
+    (tmp_path / "play.yml").write_text(PLAY, encoding="utf-8")
+    (tmp_path / "seen.json").write_text(
+        json.dumps({"observations": {name: as_result(one) for name, one in seen.items()}}), encoding="utf-8"
+    )
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(LAB), "-e", f"@{tmp_path}/seen.json"]
+    return subprocess.run(
+        [*command, *arguments, str(tmp_path / "play.yml")],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--check",), ("--limit", "client1"), ("--limit", "databases")], ids=" ".join
+)
+def test_sound_inventory_and_hosts_pass(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = play(tmp_path, observations(), *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "primary-host-loss 33.95" in done.stdout
+
+
+def test_extra_variables_count_and_stop_every_host(tmp_path: Path) -> None:
+    done = play(tmp_path, observations(), "-e", "recovery_profile=quick")
+    assert done.returncode == 2
+    assert 'recovery_profile: seen "quick"; expected one of fast, standard, wide; mend:' in done.stdout
+    assert "nothing was changed on any host" in done.stdout
+    assert "set_fact" not in done.stdout
+
+
+def test_unfit_hosts_are_named_together(tmp_path: Path) -> None:
+    seen = observations()
+    seen["db1"] = replace(seen["db1"], root=False)
+    seen["app2"] = replace(seen["app2"], systemd=False)
+    done = play(tmp_path, seen)
+    assert done.returncode == 2
+    assert "The hosts have 2 errors" in done.stdout
+    assert "hosts.db1 (user)" in done.stdout
+    assert "hosts.app2 (init)" in done.stdout
