@@ -110,14 +110,14 @@ def group_id(module: AnsibleModule, name: str) -> int:
 
 
 def converge_permissions(path: Path, mode: int, group: int, check_mode: bool) -> bool:
-    """Owner root, this group and mode on an existing file or folder; says whether something differed."""
+    """Our user (root), this group and mode on an existing file; says whether something differed."""
     found = path.stat()
-    if (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (mode, 0, group):
+    if (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (mode, os.geteuid(), group):
         return False
     if not check_mode:
         # Permissions narrow before the owner changes, and chown clears no bit of these modes.
         path.chmod(mode)
-        os.chown(path, 0, group)
+        os.chown(path, os.geteuid(), group)
     return True
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     authority_path = directory / pki.AUTHORITY_CERTIFICATE
     certificate_path = directory / pki.HOST_CERTIFICATE
     key_path = directory / pki.HOST_KEY
-    permissions = {authority_path: (0o644, 0)}
+    permissions = {authority_path: (0o644, os.getegid())}
     changed: set[str] = set()
 
     if not directory.is_dir():
@@ -168,7 +168,7 @@ def main() -> None:
     request = ""
     if module.params["group"] is not None:
         group = group_id(module, module.params["group"])
-        permissions |= {key_path: (0o640, group), certificate_path: (0o644, 0)}
+        permissions |= {key_path: (0o640, group), certificate_path: (0o644, os.getegid())}
         made, request = converge_key(module, key_path, group)
         if made:
             changed.add(str(key_path))

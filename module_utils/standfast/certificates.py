@@ -275,13 +275,13 @@ def issue(request: str, authority: Authority, names: Names, policy: Policy, now:
     if authority.key is None:
         raise CertificateError(
             f"the private key of {describe_name(issuer.subject)} is not here, and a certificate"
-            f" for {names.common_name} has to be signed"
+            f" for {names.common_name} has to be signed; mend: bring it back for this run"
         )
     if issuer.not_valid_after_utc - now <= policy.renewal:
         raise CertificateError(
             f"the authority {describe_name(issuer.subject)} ends on"
             f" {issuer.not_valid_after_utc:%Y-%m-%d}, so what it signs would be due for renewal"
-            " at once"
+            " at once; mend: replace the authority, as the README of role certificates says"
         )
     csr = x509.load_pem_x509_csr(request.encode("ascii"))
     if not csr.is_signature_valid:
