@@ -53,6 +53,7 @@ class Service:
     retries: int
     retry_idempotent: bool
     on_server_down: str
+    on_server_up: str
     client_timeout_s: int
     server_timeout_s: int
     maximum_connections: int
@@ -61,7 +62,7 @@ class Service:
 SERVICE_KEYS = (
     *("name", "mode", "port", "tls", "redirect_from", "balance"),
     *("servers", "servers_from", "server_port", "backup_servers", "server_tls", "minimum_servers"),
-    *("check", "retries", "retry_idempotent", "on_server_down"),
+    *("check", "retries", "retry_idempotent", "on_server_down", "on_server_up"),
     *("client_timeout_s", "server_timeout_s", "maximum_connections"),
 )
 
@@ -136,6 +137,12 @@ def read_services(
                     "keep",
                     ("keep", "shutdown"),
                     "keep lets sessions end by themselves, shutdown cuts them",
+                ),
+                on_server_up=service.one_of(
+                    "on_server_up",
+                    "keep",
+                    ("keep", "shutdown_backup"),
+                    "keep lets sessions on spares end by themselves, shutdown_backup cuts them when a normal server is back",
                 ),
                 client_timeout_s=service.integer(
                     "client_timeout_s", 60 if mode == "http" else 1800, 1, 86400, "in seconds"

@@ -164,6 +164,14 @@ class Etcd:
 
 
 @dataclass(frozen=True)
+class Postgresql:
+    """Where every database host listens."""
+
+    port: int
+    restapi_port: int
+
+
+@dataclass(frozen=True)
 class VirtualAddress:
     """An address that moves between balancers; `priorities`: balancer -> VRRP priority, distinct."""
 
@@ -205,6 +213,7 @@ class Topology:
     clients: tuple[Peer, ...]
     backup: Peer
     etcd: Etcd
+    postgresql: Postgresql
     virtual_addresses: tuple[VirtualAddress, ...]
     services: tuple[Service, ...]
     endpoints: tuple[Endpoint, ...]
@@ -312,6 +321,7 @@ def derive(inventory: RawInventory) -> Topology:
                 for peer in members["etcd"]
             ),
         ),
+        postgresql=Postgresql(ports["postgresql_port"], ports["postgresql_restapi_port"]),
         virtual_addresses=virtual_addresses,
         services=services,
         endpoints=endpoints,

@@ -9,6 +9,7 @@ import pytest
 from standfast import specs
 from standfast.errors import InputError
 from standfast.specs import Catalogue, check_names, check_values, merge
+from standfast.services import SERVICE_KEYS
 from standfast.topology import PORTS
 
 ROOT = Path(__file__).parents[2]
@@ -149,3 +150,8 @@ def test_ports_equal_the_roles_defaults() -> None:
     options = {option: spec for role in specs.load(ROOT).roles.values() for option, spec in role.items()}
     ports = {name: default for name, default in PORTS.items() if name in options and "default" in options[name]}
     assert {name: options[name]["default"] for name in ports} == ports
+
+
+def test_service_keys_equal_the_roles() -> None:
+    services = specs.load(ROOT).roles["haproxy"]["haproxy_services"]["options"]
+    assert sorted(services) == sorted(SERVICE_KEYS)

@@ -46,7 +46,7 @@ def test_fact_has_the_keys_that_roles_read() -> None:
     fact = topology().as_fact()
     assert set(fact) == {
         "cluster_name", "drills_allowed", "profile", "bounds", "hosts", "host_entries", "balancers", "databases", "applications",
-        "clients", "backup", "etcd", "virtual_addresses", "services", "endpoints", "ports",
+        "clients", "backup", "etcd", "postgresql", "virtual_addresses", "services", "endpoints", "ports",
     }  # fmt: skip
     assert set(fact["profile"]) == {"name", "patroni", "haproxy", "keepalived"}
     assert set(fact["hosts"]["db1"]) == {
@@ -276,3 +276,7 @@ def test_least_inventory_is_enough() -> None:
 
 def test_numbers_written_as_text_become_numbers() -> None:
     assert topology(etcd_client_port="12379").etcd.client_port == 12379
+
+
+def test_databases_ports_are_known_to_everybody() -> None:
+    assert topology(postgresql_port=6432).as_fact()["postgresql"] == {"port": 6432, "restapi_port": 8008}

@@ -244,6 +244,7 @@ CASES = [
     Case("service-tls-word", _set("service", "tls", "maybe"), f"{S}.tls", "maybe", "true or false", "without quotes"),
     Case("service-timeout", _set("service", "server_timeout_s", "1m"), f"{S}.server_timeout_s", "1m", "a whole number", "in seconds"),
     Case("service-on-server-down", _set("service", "on_server_down", "kill"), f"{S}.on_server_down", "kill", "keep, shutdown", "cuts them"),
+    Case("service-on-server-up", _set("service", "on_server_up", "shutdown"), f"{S}.on_server_up", "shutdown", "keep, shutdown_backup", "normal server is back"),
     Case("server-twice", _second_service(servers=[{"name": "a", "address": "10.20.9.1", "port": 1}, {"name": "a", "address": "10.20.9.2", "port": 1}]), "haproxy_services[1].servers[1].name", '"a"', "servers[0] has this one", "rename"),
     Case("server-address", _second_service(servers=[{"name": "a", "address": "10.20.9.1 check", "port": 1}]), "haproxy_services[1].servers[0].address", "10.20.9.1 check", "an address or a host name", "servers:"),
     Case("server-weight", _second_service(servers=[{"name": "a", "address": "10.20.9.1", "port": 1, "weight": 300}]), "haproxy_services[1].servers[0].weight", "300", "from 0 to 256", "100 is the weight"),
