@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from standfast import specs
 from standfast.errors import InputError
-from standfast.specs import Catalogue, check_names, check_values, merge
 from standfast.services import SERVICE_KEYS
+from standfast.specs import Catalogue, check_names, check_values, merge
 from standfast.topology import PORTS
 
 ROOT = Path(__file__).parents[2]
