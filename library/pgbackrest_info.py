@@ -132,9 +132,7 @@ def main() -> None:
         stanza = repository.info()
     except pgbackrest.PgbackrestError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=False, **pgbackrest.report(stanza, int(time.time()), module.params["maximum_age_s"])
-    )
+    module.exit_json(changed=False, **pgbackrest.report(stanza, int(time.time()), module.params["maximum_age_s"]))
 
 
 if __name__ == "__main__":

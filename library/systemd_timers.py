@@ -142,9 +142,7 @@ def main() -> None:
         properties = f"--property={','.join(systemd.TIMER_PROPERTIES)}"
         units = systemd.parse_show(systemctl("show", properties, *wanted))
     timers = {name: systemd.timer(name, units, {}) for name in wanted}
-    started = [
-        name for name, timer in timers.items() if name not in written and not (timer.enabled and timer.active)
-    ]
+    started = [name for name, timer in timers.items() if name not in written and not (timer.enabled and timer.active)]
 
     if not module.check_mode:
         if removed:

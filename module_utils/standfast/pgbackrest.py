@@ -7,11 +7,11 @@ Times are whole seconds since 1970, sizes are bytes.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 EXECUTABLE = "/usr/bin/pgbackrest"
@@ -22,6 +22,7 @@ OK = 0
 MISSING_PATH = 1
 NO_BACKUP = 2
 MISSING_DATA = 3
+_KNOWN = (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA)
 
 # The error of a stanza that belongs to another database than the running one.
 FOREIGN_DATABASE = 28
@@ -79,6 +80,7 @@ class Stanza:
 
     @property
     def exists(self) -> bool:
+        """Whether the repository has this stanza."""
         return self.code not in (MISSING_PATH, MISSING_DATA)
 
     def good_full(self) -> Backup | None:
@@ -99,14 +101,16 @@ class Stanza:
 
 
 class Failure(NamedTuple):
-    """An error as pgBackRest logs it: its code, its first line, and what followed."""
+    """An error as pgBackRest logs it, or a warning, which has no code: its first line, and what followed."""
 
-    code: int
+    code: int | None
     message: str
     details: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return " ".join((f"[{self.code:03d}] {self.message}", *self.details))
+        text = " ".join((f"[{self.code:03d}] {self.message}" if self.code else self.message, *self.details))
+        # It repeats the bytes of a file that it cannot decrypt.
+        return "".join(character if character.isprintable() else "?" for character in text)
 
 
 class PgbackrestError(Exception):
@@ -130,7 +134,8 @@ Run = Callable[[Sequence[str]], Completed]
 
 def parse_info(text: str) -> tuple[Stanza, ...]:
     """Read `pgbackrest info --output=json`. ValueError if it is something else."""
-    stanzas = json.loads(text)
+    # Of a file that it cannot decrypt, pgBackRest repeats the bytes as they are.
+    stanzas = json.loads(text, strict=False)
     try:
         return tuple(_stanza(stanza) for stanza in stanzas)
     except (KeyError, TypeError) as error:
@@ -141,7 +146,15 @@ def _stanza(data: dict[str, Any]) -> Stanza:
     return Stanza(
         name=data["name"],
         code=data["status"]["code"],
-        message=data["status"]["message"],
+        # The stanza's own message is only "other" for an error of a repository.
+        message=next(
+            (
+                repo["status"]["message"].partition("\n")[0]
+                for repo in data["repo"]
+                if repo["status"]["code"] not in _KNOWN
+            ),
+            data["status"]["message"],
+        ),
         cipher=data["cipher"],
         backup_running=data["status"]["lock"]["backup"]["held"],
         databases=tuple((db["system-id"], db["version"]) for db in data["db"]),
@@ -213,33 +226,34 @@ _ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<message>.*)$")
 
 
 def parse_failures(text: str) -> tuple[Failure, ...]:
-    """The errors in pgBackRest's log lines, with or without timestamps, each with its details."""
+    """The warnings and errors in pgBackRest's log, each with its details; an error often follows from warnings."""
     found: list[Failure] = []
-    open_error = False
+    follows = False
     for line in text.splitlines():
         logged = _LOG_LINE.match(line)
         if logged is None:
-            if open_error and line.strip():
-                last = found[-1]
-                found[-1] = last._replace(details=(*last.details, line.strip()))
+            if follows and line.strip():
+                found[-1] = found[-1]._replace(details=(*found[-1].details, line.strip()))
             continue
-        error = _ERROR.match(logged["text"]) if logged["level"] == "ERROR" else None
-        open_error = error is not None
-        if error is not None:
-            found.append(Failure(int(error["code"]), error["message"]))
+        follows = logged["level"] in ("WARN", "ERROR")
+        if follows:
+            error = _ERROR.match(logged["text"])
+            found.append(Failure(int(error["code"]), error["message"]) if error else Failure(None, logged["text"]))
     return tuple(found)
 
 
 # Codes whose hints do not lead to the cause in a cluster that this toolkit built.
+_OTHER_REPOSITORY = "pgbackrest_cipher_passphrase is not the one this repository was made with: give the old one back"
+_NO_PRIMARY = "see `patronictl list` and `systemctl status pgbackrest` on the database hosts"
 _MENDS = {
+    27: _NO_PRIMARY,
     FOREIGN_DATABASE: "if the cluster was upgraded or made anew on purpose, run once with pgbackrest_stanza_upgrade=true",
-    31: "pgbackrest_cipher_passphrase is not the one this repository was made with: give the old one back",
+    29: _OTHER_REPOSITORY,
     49: "see `systemctl status pgbackrest` on the host that does not answer, and its firewall",
-    50: "another pgBackRest command holds the lock: wait for it",
-    56: "no PostgreSQL primary answers on the database hosts: see `patronictl list`",
-    58: "no PostgreSQL primary answers on the database hosts: see `patronictl list`",
-    82: "WAL does not arrive: see PostgreSQL's log on the primary for `archive-push`",
-    95: "pgbackrest_cipher_passphrase is not the one this repository was made with: give the old one back",
+    50: "another pgBackRest command holds the lock: wait for its end",
+    56: _NO_PRIMARY,
+    82: "WAL does not arrive: see PostgreSQL's log on the primary, and /var/log/pgbackrest there",
+    95: _OTHER_REPOSITORY,
 }
 
 
@@ -249,13 +263,13 @@ def explain(completed: Completed) -> str:
     failures = parse_failures(output)
     if not failures:
         return f"exit code {completed.code}: {output.strip() or 'nothing was said'}"
-    mends = dict.fromkeys(_MENDS[failure.code] for failure in failures if failure.code in _MENDS)
+    mends = dict.fromkeys(_MENDS[code] for code, *_ in failures if code in _MENDS)
     return "\n".join([*map(str, failures), *(f"mend: {mend}" for mend in mends)])
 
 
 def installed() -> bool:
     """Whether this host has pgBackRest; before the first provisioning, or a check run of it, it has not."""
-    return os.path.exists(EXECUTABLE)
+    return Path(EXECUTABLE).exists()
 
 
 class Repository:
@@ -269,8 +283,10 @@ class Repository:
         """What the repository holds. A stanza that is not there has code MISSING_PATH."""
         (stanza,) = parse_info(self._command("info", "--output=json"))
         # An encrypted file that cannot be read is no error of the command.
-        if stanza.code not in (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA):
-            raise PgbackrestError(f"the repository cannot be read: {stanza.message}")
+        if stanza.code not in _KNOWN:
+            raise PgbackrestError(
+                f"the repository cannot be read: {stanza.message}; mend: if it is not damaged, {_OTHER_REPOSITORY}"
+            )
         return stanza
 
     def create(self) -> None:
@@ -294,7 +310,7 @@ class Repository:
                 EXECUTABLE,
                 f"--stanza={self._name}",
                 "--log-level-console=off",
-                "--log-level-stderr=error",
+                "--log-level-stderr=warn",
                 "--no-log-timestamp",
                 *options,
                 command,
@@ -303,6 +319,6 @@ class Repository:
         if completed.code != 0:
             raise PgbackrestError(
                 f"pgbackrest {command}: {explain(completed)}",
-                (failure.code for failure in parse_failures(completed.stderr)),
+                (failure.code for failure in parse_failures(completed.stderr) if failure.code),
             )
         return completed.stdout

@@ -98,10 +98,7 @@ def parse_list_timers(text: str) -> dict[str, tuple[float | None, float | None]]
     >>> parse_list_timers('[{"unit": "a.timer", "next": 1795478400000000, "last": 0}]')
     {'a.timer': (1795478400.0, None)}
     """
-    return {
-        item["unit"]: (_seconds(item["next"]), _seconds(item["last"]))
-        for item in json.loads(text)
-    }
+    return {item["unit"]: (_seconds(item["next"]), _seconds(item["last"])) for item in json.loads(text)}
 
 
 def _seconds(microseconds: int | None) -> float | None:
@@ -157,9 +154,7 @@ def timer_problems(
     return tuple(f"{timer.name} {problem}" for problem in _problems(timer, now, maximum_wait_s, maximum_age_s))
 
 
-def _problems(
-    timer: Timer, now: float, maximum_wait_s: float | None, maximum_age_s: float | None
-) -> Iterator[str]:
+def _problems(timer: Timer, now: float, maximum_wait_s: float | None, maximum_age_s: float | None) -> Iterator[str]:
     if not timer.exists:
         yield "does not exist"
         return

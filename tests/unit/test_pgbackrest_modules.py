@@ -1,0 +1,152 @@
+"""pgbackrest_stanza, _backup and _info, run as Ansible runs them, with what pgBackRest 2.55.1 and systemd 257 said."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standfast
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from standfast import pgbackrest
+
+from tests.unit.test_pgbackrest import captured
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Answer = tuple[int, str, str]
+NOTHING: Answer = (0, "", "")
+ABSENT: Answer = (0, captured("info-missing-stanza.json"), "")
+NO_BACKUP: Answer = (0, captured("info-no-backup.json"), "")
+BACKUPS: Answer = (0, captured("info-three-backups.json"), "")
+FOREIGN: Answer = (28, "", captured("stanza-create-foreign-database.txt"))
+
+
+class Host:
+    """A host that gives each command its answers in turn, and keeps what was run."""
+
+    def __init__(self, run: Callable[..., dict[str, Any]], answers: dict[str, list[Answer]]) -> None:
+        self.run = run
+        self.answers = answers
+        self.ran: list[str] = []
+
+    def answer(self, command: list[str]) -> Answer:
+        name = command[0] if command[0] != "runuser" else command[-1]
+        if name == "systemctl":
+            name = command[1]
+        self.ran.append(name)
+        return self.answers[name].pop(0)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Host]:
+    monkeypatch.setitem(sys.modules, "ansible.module_utils.standfast", standfast)
+    monkeypatch.setitem(sys.modules, "ansible.module_utils.standfast.pgbackrest", pgbackrest)
+    monkeypatch.setattr(pgbackrest, "installed", lambda: True)
+
+    def run(name: str, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        with patch_module_args({"_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
+            runpy.run_path(str(ROOT / "library" / f"{name}.py"), run_name="__main__")
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    def build(**answers: list[Answer]) -> Host:
+        made = Host(run, {name.replace("_", "-"): answer for name, answer in answers.items()})
+        monkeypatch.setattr(AnsibleModule, "run_command", lambda _, command: made.answer(command))
+        return made
+
+    return build
+
+
+def test_stanza_is_created_and_checked(host: Callable[..., Host]) -> None:
+    repository = host(info=[ABSENT, NO_BACKUP], stanza_create=[NOTHING], check=[NOTHING])
+    result = repository.run("pgbackrest_stanza", stanza="demo")
+    assert result["changed"]
+    assert result["databases"][-1]["version"] == "17"
+    assert repository.ran == ["info", "stanza-create", "info", "check"]
+
+
+def test_stanza_that_fits_is_checked_and_unchanged(host: Callable[..., Host]) -> None:
+    repository = host(info=[BACKUPS, BACKUPS], stanza_create=[NOTHING], check=[NOTHING])
+    assert not repository.run("pgbackrest_stanza", stanza="demo")["changed"]
+    assert repository.ran[-1] == "check"
+
+
+@pytest.mark.parametrize(("answer", "changed"), [(ABSENT, True), (BACKUPS, False)], ids=["absent", "present"])
+def test_stanza_only_looks_in_check_mode(host: Callable[..., Host], answer: Answer, changed: bool) -> None:
+    repository = host(info=[answer])
+    assert repository.run("pgbackrest_stanza", check=True, stanza="demo")["changed"] is changed
+    assert repository.ran == ["info"]
+
+
+def test_stanza_that_gets_no_wal_fails_with_the_reason(host: Callable[..., Host]) -> None:
+    late = (82, "", captured("check-archive-timeout.txt"))
+    repository = host(info=[ABSENT, NO_BACKUP], stanza_create=[NOTHING], check=[late])
+    result = repository.run("pgbackrest_stanza", stanza="demo")
+    assert result["failed"]
+    assert "was not archived" in result["msg"]
+    assert "mend: " in result["msg"]
+
+
+def test_stanza_refuses_a_foreign_database(host: Callable[..., Host]) -> None:
+    repository = host(info=[BACKUPS], stanza_create=[FOREIGN])
+    assert "pgbackrest_stanza_upgrade=true" in repository.run("pgbackrest_stanza", stanza="demo")["msg"]
+
+
+def test_stanza_accepts_a_successor_only_if_told(host: Callable[..., Host]) -> None:
+    repository = host(info=[BACKUPS, NO_BACKUP], stanza_create=[FOREIGN], stanza_upgrade=[NOTHING], check=[NOTHING])
+    assert repository.run("pgbackrest_stanza", stanza="demo", upgrade=True)["changed"]
+    assert repository.ran == ["info", "stanza-create", "stanza-upgrade", "info", "check"]
+
+
+def test_stanza_upgrade_mends_no_other_failure(host: Callable[..., Host]) -> None:
+    unreachable = (56, "", captured("stanza-create-primary-unreachable.txt"))
+    repository = host(info=[BACKUPS], stanza_create=[unreachable])
+    assert "Connection refused" in repository.run("pgbackrest_stanza", stanza="demo", upgrade=True)["msg"]
+
+
+def test_first_full_backup_is_made_by_the_unit(host: Callable[..., Host]) -> None:
+    repository = host(info=[NO_BACKUP, BACKUPS], start=[NOTHING])
+    result = repository.run("pgbackrest_backup", stanza="demo", unit="full.service")
+    assert (result["changed"], result["label"]) == (True, "20261123-130721F")
+
+
+def test_full_backup_that_is_there_is_enough(host: Callable[..., Host]) -> None:
+    repository = host(info=[BACKUPS])
+    assert not repository.run("pgbackrest_backup", stanza="demo", unit="full.service")["changed"]
+
+
+def test_first_full_backup_is_not_made_in_check_mode(host: Callable[..., Host]) -> None:
+    repository = host(info=[NO_BACKUP])
+    assert repository.run("pgbackrest_backup", check=True, stanza="demo", unit="full.service")["changed"]
+    assert repository.ran == ["info"]
+
+
+def test_first_full_backup_that_fails_says_why(host: Callable[..., Host]) -> None:
+    log = (0, captured("journal-backup-no-primary.txt"), "")
+    repository = host(info=[NO_BACKUP], start=[(1, "", "Job failed")], show=[(0, "1a12\n", "")], journalctl=[log])
+    result = repository.run("pgbackrest_backup", stanza="demo", unit="full.service")
+    assert result["failed"]
+    assert "unable to connect to 'db1:8432" in result["msg"]
+
+
+@pytest.mark.parametrize("name", ["pgbackrest_stanza", "pgbackrest_backup"])
+def test_host_without_pgbackrest_passes_a_check_run(
+    host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bare = host()
+    monkeypatch.setattr(pgbackrest, "installed", lambda: False)
+    unit = {"unit": "full.service"} if name == "pgbackrest_backup" else {}
+    assert bare.run(name, check=True, stanza="demo", **unit)["changed"]
+
+
+def test_info_returns_what_it_documents(host: Callable[..., Host]) -> None:
+    result = host(info=[BACKUPS]).run("pgbackrest_info", stanza="demo")
+    assert not result["changed"]
+    assert result["newest"]["full"]["label"] == "20261123-130721F"
+    assert result["problems"] == []
