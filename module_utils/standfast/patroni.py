@@ -550,7 +550,7 @@ def access_rules(
 ) -> list[str]:
     """The lines of pg_hba.conf: what is not listed is refused.
 
-    - The superuser enters over the local socket only, as the operating system's user postgres.
+    - The superuser enters over the local socket only, as the operating system's user postgres or root.
     - Members replicate and rewind over TLS with a certificate of the cluster and a password. Each
       of them must also reach itself as the replication user: without these lines a former primary
       never runs pg_rewind, and yet says that it streams.
@@ -558,7 +558,7 @@ def access_rules(
     """
     replication, rewind = _name(replication_user), _name(rewind_user)
     rules = [
-        "local all postgres peer",
+        "local all postgres peer map=superuser",
         f"local replication {replication} scram-sha-256",
         f"local all {rewind} scram-sha-256",
     ]
