@@ -44,7 +44,7 @@ EXAMPLES = """
   register: vrrp
   until: not vrrp.carried
   retries: 20
-  delay: 0.2
+  delay: 1
 """
 
 RETURN = """
