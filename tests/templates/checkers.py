@@ -6,9 +6,12 @@ in podman's store until the image's definition changes. It has no network.
 
 from __future__ import annotations
 
+import io
+import json
 import secrets
 import subprocess
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,6 +38,16 @@ chgrp standfast-pki host.key
 chmod 640 host.key
 """
 
+LISTEN = """
+import json, selectors, socket, sys
+ready = selectors.DefaultSelector()
+for address, port in json.loads(sys.argv[1]):
+    ready.register(socket.create_server((address, port)), selectors.EVENT_READ)
+while True:
+    for key, _ in ready.select():
+        key.fileobj.accept()[0].close()
+"""
+
 
 @dataclass(frozen=True)
 class Checkers:
@@ -42,13 +55,25 @@ class Checkers:
 
     container: str
 
-    def put(self, path: str, text: str, mode: str = "0644") -> None:
-        """Write a file in the container."""
-        podman(
-            "exec", "--interactive", self.container, "sh", "-c",
-            f'mkdir -p "$(dirname {path})" && cat > {path} && chmod {mode} {path}',
-            stdin=text,
-        )  # fmt: skip
+    def put(self, files: Mapping[str, str]) -> None:
+        """Write files, given by their absolute paths."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path, text in files.items():
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.size = len(text.encode())
+                entry.mode = 0o755 if text.startswith("#!") else 0o644
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        subprocess.run([REPOSITORY / "lab/podman", "cp", "-", f"{self.container}:/"], input=buffer.getvalue(), timeout=60, check=True)
+
+    def stage(self, interfaces: Iterable[str], listeners: Iterable[tuple[str, int]]) -> None:
+        """Give the container what programs look for when they check a file: interfaces, and ports that answer."""
+        listeners = sorted(set(listeners))
+        for interface in sorted(set(interfaces)):
+            podman("exec", self.container, "ip", "link", "add", interface, "type", "bridge")
+        for address, _ in listeners:
+            podman("exec", self.container, "ip", "address", "add", address, "dev", "lo")
+        podman("exec", "--detach", self.container, "python3", "-c", LISTEN, json.dumps(listeners))
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """A command's exit code and everything it said."""

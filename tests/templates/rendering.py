@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -28,16 +27,13 @@ FACTS = json.loads((Path(__file__).parent / "facts.json").read_text(encoding="ut
 class Template:
     """One template of a role.
 
-    source: path below roles/ROLE/templates. function: the hosts that get it. destination: where it goes.
-    variables: what its task adds. each: an expression; the template is rendered once for each `item` of it.
+    source: path below roles/ROLE/templates. function: the hosts that get it, or `any`. destination: where it goes.
     """
 
     role: str
     source: str
     function: str
     destination: str
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    each: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,13 +42,8 @@ class Rendered:
 
     topology: str
     host: str
-    template: Template
     destination: str
     text: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.topology}-{self.host}-{self.destination.strip('/').replace('/', '_')}"
 
 
 @cache
@@ -98,22 +89,13 @@ def render(topology: str, template: Template) -> Iterator[Rendered]:
     source = ROOT / "roles" / template.role / "templates" / template.source
     text = trust_as_template(source.read_text(encoding="utf-8"))
     for host, known in derived(topology)["hosts"].items():
-        if template.function not in known["functions"]:
+        if template.function not in ("any", *known["functions"]):
             continue
-        stacked = variables(topology, host) | dict(template.variables)
-        templar = Templar(loader=DataLoader(), variables=stacked)
-        items = templar.template(trust_as_template("{{ " + template.each + " }}")) if template.each else [None]
-        for item in items:
-            one = Templar(loader=DataLoader(), variables=stacked | {"item": item})
-            yield Rendered(
-                topology,
-                host,
-                template,
-                str(one.template(trust_as_template(template.destination))),
-                str(one.template(text, escape_backslashes=False, overrides={"trim_blocks": True})),
-            )
-
-
-def declared_defaults(role: str) -> dict[str, Any]:
-    """A role's defaults as plain data."""
-    return dict(yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text(encoding="utf-8")) or {})
+        stacked = variables(topology, host) | {"ansible_search_path": [str(source.parents[1])]}
+        templar = Templar(loader=DataLoader(), variables=stacked).copy_with_new_env(searchpath=[str(source.parent)])
+        yield Rendered(
+            topology,
+            host,
+            str(templar.template(trust_as_template(template.destination))),
+            str(templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})),
+        )

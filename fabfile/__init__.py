@@ -1,0 +1,43 @@
+"""fab tasks: they parse, call and print; what they call is in module_utils/standfast."""
+
+import json as json_format
+import sys
+from pathlib import Path
+
+# fab puts this package itself, not its folder's parent, on sys.path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fabric import task
+from invoke.context import Context
+from invoke.exceptions import Exit
+from rich.console import Console
+
+from fabfile import screen
+from fabfile.connections import Unreachable, observations
+from standfast.errors import InvalidInput
+from standfast.health import judge
+from standfast.inventory import read
+
+NOT_WELL = 1
+REFUSED = 3
+
+
+@task(
+    help={
+        "inventory": "the Ansible inventory of the cluster (default: inventories/lab)",
+        "json": "print the same as JSON",
+    }
+)
+def status(context: Context, inventory: str = "inventories/lab", json: bool = False) -> None:  # noqa: ARG001
+    """Show the service on one screen; exit code 0 only if all is well, 1 if not, 3 for a bad inventory."""
+    try:
+        topology = read([inventory]).topology().as_fact()
+        health = judge(topology, observations(Path(inventory), topology))
+    except (InvalidInput, Unreachable) as error:
+        raise Exit(str(error), code=REFUSED) from error
+    if json:
+        print(json_format.dumps(health.as_json() | {"endpoints": topology["endpoints"], "bounds": topology["bounds"]}))
+    else:
+        screen.show(Console(), topology, health)
+    if not health.well:
+        raise Exit(code=NOT_WELL)
