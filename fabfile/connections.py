@@ -18,7 +18,6 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 from fabric import Config, Connection
-from invoke.exceptions import UnexpectedExit, CommandTimedOut
 
 import standfast
 
@@ -134,19 +133,21 @@ def package(question: Mapping[str, Any]) -> bytes:
 def observe(name: str, to: Route, topology: Mapping[str, Any]) -> Mapping[str, Any] | str:
     """One host's observation, or why there is none."""
     command = shlex.join([*(["sudo", "-n", "--"] if to.become else []), "/usr/bin/python3", "-c", RECEIVE])
+    question = package({"topology": topology, "host": name})
     try:
         with connect(to) as connection:
-            done = connection.run(
-                command,
-                in_stream=io.BytesIO(package({"topology": topology, "host": name})),
-                hide=True,
-                timeout=OBSERVE_TIMEOUT_S,
-            )
-    except UnexpectedExit as error:
-        return f"the observer exited with {error.result.exited}: {error.result.stderr.strip()}"
-    except (OSError, EOFError, paramiko.SSHException, CommandTimedOut) as error:
+            connection.open()
+            # invoke feeds a program's standard input one character at a time, so the channel is used itself.
+            stdin, stdout, stderr = connection.client.exec_command(command, timeout=OBSERVE_TIMEOUT_S)
+            stdin.write(question)
+            stdin.channel.shutdown_write()
+            output, said = stdout.read().decode(), stderr.read().decode().strip()
+            code = stdout.channel.recv_exit_status()
+    except (OSError, EOFError, paramiko.SSHException) as error:
         return f"{type(error).__name__}: {error}"
-    answer: dict[str, Any] = json.loads(done.stdout)
+    if code != 0:
+        return f"the observer exited with {code}: {said}"
+    answer: dict[str, Any] = json.loads(output)
     return answer
 
 
