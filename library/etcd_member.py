@@ -238,9 +238,7 @@ def converge(module: AnsibleModule) -> dict[str, Any]:
     absent = wanted["state"] == "absent"
     if me is None and not absent:
         raise EtcdError(f"name: seen {wanted['name']}; expected one of members; mend: add it there")
-    steps = Steps(
-        local, client(wanted), me or configured[0], configured, wanted["cluster_token"], wanted["deadline"], module.warn
-    )
+    steps = Steps(local, client(wanted), me or configured[0], configured, wanted["cluster_token"], wanted["deadline"])
     return remove(module, steps) if absent else take(module, steps, before)
 
 

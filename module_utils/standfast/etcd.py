@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import os
 import pwd
 import re
@@ -24,10 +23,6 @@ from urllib.parse import urlsplit
 
 # etcdctl writes the enumeration of etcd's rpc.proto as numbers.
 ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
-
-# Above this etcd's own metrics and hardware guide call a disk too slow: late writes of the leader
-# end in elections.
-SLOW_FDATASYNC_S = 0.010
 
 Seen = TypeVar("Seen")
 
@@ -420,30 +415,6 @@ def look(client: Client, configured: Sequence[Configured]) -> View:
     return View(answers)
 
 
-def measure_fdatasync(directory: Path, writes: int = 100, limit_s: float = 3.0) -> float:
-    """Seconds that 99 of 100 small synchronous writes in a directory stay below, as etcd's log does them."""
-    path = directory / ".fdatasync"
-    times: list[float] = []
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        began = time.monotonic()
-        while len(times) < writes and time.monotonic() - began < limit_s:
-            os.write(descriptor, bytes(2300))
-            before = time.monotonic()
-            os.fdatasync(descriptor)
-            times.append(time.monotonic() - before)
-    finally:
-        os.close(descriptor)
-        path.unlink()
-    return percentile(times, 0.99)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that so large a share of them does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
 # The member's own host
 
 Run = Callable[[Sequence[str]], tuple[int, str, str]]
@@ -569,7 +540,6 @@ class Steps:
     configured: Sequence[Configured]
     token: str
     deadline_s: float
-    warn: Callable[[str], None]
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -720,12 +690,6 @@ class Steps:
 
     def _start_first(self, cluster: str, state: str) -> None:
         self.local.make_data_directory()
-        slowest = measure_fdatasync(self.local.data_directory)
-        if slowest > SLOW_FDATASYNC_S:
-            self.warn(
-                f"{self.local.data_directory}: seen fdatasync of {slowest * 1000:.0f} ms (99 of 100 writes below); expected at most "
-                f"{SLOW_FDATASYNC_S * 1000:.0f} ms; mend: a faster disk, or a longer etcd_election_timeout_ms"
-            )
         self.local.start_first(initial_cluster=cluster, cluster_state=state, token=self.token)
 
     def _wait(self, seen: Callable[[], Seen | None], otherwise: str) -> Seen:

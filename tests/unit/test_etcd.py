@@ -134,25 +134,6 @@ def test_settings_of_a_first_start_do_not_count_as_a_change() -> None:
     assert etcd.daemon_settings({**wanted, "STANDFAST_ETCD_UNIT": "another"}) != etcd.daemon_settings(running)
 
 
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [
-        ([3.0], 0.99, 3.0),
-        ([1.0, 2.0], 0.5, 1.0),
-        (list(map(float, range(1, 101))), 0.99, 99.0),
-        ([5.0, 1.0, 3.0], 1.0, 5.0),
-    ],
-    ids=["one", "half", "hundred", "all"],
-)
-def test_percentile_is_a_value_that_was_seen(values: list[float], share: float, expected: float) -> None:
-    assert etcd.percentile(values, share) == expected
-
-
-def test_fdatasync_is_measured_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    assert etcd.measure_fdatasync(tmp_path, writes=5) > 0
-    assert not list(tmp_path.iterdir())
-
-
 # What a member needs
 
 
