@@ -11,6 +11,7 @@ import pkgutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,33 +23,34 @@ CA, CERTIFICATE, KEY = (str(PKI / name) for name in ("ca.crt", "host.crt", "host
 COMMAND_TIMEOUT_S = 20.0
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
-# The units that must run, by what the host is for.
-UNITS: Mapping[str, tuple[str, ...]] = {
-    "balancer": ("haproxy.service", "keepalived.service"),
-    "database": ("patroni.service", "pgbackrest.service"),
-    "etcd": ("etcd.service",),
-    "backup": ("pgbackrest.service",),
-}
+# Where the roles put their units, and a watchdog its device.
+UNIT_FILES = Path("/etc/systemd/system")
+WATCHDOG = Path("/dev/watchdog")
+
+# The timers that the roles set up, by what the host is for: glob patterns of their files.
+TIMERS: Mapping[str, str] = {"backup": "standfast-backup@*.timer", "etcd": "etcd-defragmentation.timer"}
 
 
 def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
     """All parts for one host: `{"part": {"value": ...}}`, or `{"part": {"error": "why not"}}`."""
-    host = topology["hosts"][name]
-    functions = host["functions"]
-    parts: dict[str, Callable[[], Any]] = {"addresses": addresses}
-    units = tuple(unit for function in functions for unit in UNITS.get(function, ()))
-    parts["units"] = lambda: unit_states(units)
+    functions = topology["hosts"][name]["functions"]
+    parts: dict[str, Callable[[], Any]] = {
+        "addresses": addresses,
+        "units": lambda: unit_states(expected_units(topology, name)),
+    }
     if functions != ["client"]:
         parts["certificate_days"] = certificate_days
     if "database" in functions:
-        parts["patroni"] = lambda: patroni(topology)
+        parts["patroni"] = lambda: patroni(topology, name)
+        parts["watchdog"] = watchdog
     if "etcd" in functions:
         parts["etcd"] = lambda: etcd_view(topology)
     if "balancer" in functions:
         parts["haproxy"] = lambda: asdict(haproxy.Runtime().status())
     if "backup" in functions:
         parts["backups"] = lambda: backups(topology["cluster_name"])
-        parts["timers"] = lambda: timers("standfast-backup@*.timer")
+    if patterns := [TIMERS[function] for function in functions if function in TIMERS]:
+        parts["timers"] = lambda: timers(patterns)
     return {part: _observed(look) for part, look in parts.items()}
 
 
@@ -65,12 +67,21 @@ def addresses() -> list[str]:
     return [address["local"] for link in links for address in link["addr_info"]]
 
 
+def expected_units(topology: Mapping[str, Any], name: str) -> list[str]:
+    """The units that must run on a host: who listens there, and those that need no port.
+
+    ssh.service is left out: it may be socket-activated, and this question has come through it.
+    """
+    units = {port["unit"] for port in topology["ports"][name]} - {"ssh.service"}
+    if "balancer" in topology["hosts"][name]["functions"]:
+        units.add("keepalived.service")
+    return sorted({*units, "standfast-firewall.service"})
+
+
 def unit_states(units: Sequence[str]) -> dict[str, str]:
     """ActiveState of each unit."""
-    found = {}
-    for unit in units:
-        found[unit] = _command("systemctl", "show", "--property=ActiveState", "--value", unit).strip()
-    return found
+    shown = systemd.parse_show(_command("systemctl", "show", "--property=Id,ActiveState", *units))
+    return {unit: shown.get(unit, {}).get("ActiveState", "unknown") for unit in units}
 
 
 def certificate_days() -> float:
@@ -81,17 +92,42 @@ def certificate_days() -> float:
     return (certificate.not_valid_after_utc.timestamp() - time.time()) / 86400
 
 
-def patroni(topology: Mapping[str, Any]) -> dict[str, Any]:
-    """What all members say, seen from this one."""
-    ports = topology["ports"][topology["databases"][0]["name"]]
+def patroni(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What all members say, seen from this one, and how durable a commit is configured to be.
+
+    `synchronous_mode` and `synchronous_mode_strict` are Patroni's settings, None when nobody tells.
+    """
+    members = sorted(topology["databases"], key=lambda member: bool(member["name"] != name))
     access = patroni_api.Access(
-        members={member["name"]: member["address"] for member in topology["databases"]},
-        port=next(port["port"] for port in ports if port["service"] == "patroni"),
+        members={member["name"]: member["address"] for member in members},
+        port=topology["postgresql"]["restapi_port"],
         ca_file=CA,
         certificate_file=CERTIFICATE,
         key_file=KEY,
     )
-    return patroni_api.Api(access).cluster().as_json()
+    api = patroni_api.Api(access)
+    settings = api.config() or {}
+    wanted = ("synchronous_mode", "synchronous_mode_strict")
+    return api.cluster().as_json() | {setting: settings.get(setting) for setting in wanted}
+
+
+def watchdog(device: Path = WATCHDOG) -> dict[str, bool]:
+    """Whether this host has a watchdog, and whether Patroni holds it, which only a leader does."""
+    process = _command("systemctl", "show", "--property=MainPID", "--value", "patroni.service").strip()
+    return {"present": device.is_char_device(), "held": str(device) in open_files(Path("/proc", process, "fd"))}
+
+
+def open_files(descriptors: Path) -> set[str]:
+    """What the descriptors in a process's `/proc/<pid>/fd` lead to; nothing when there is no such process."""
+    found = set()
+    try:
+        for descriptor in descriptors.iterdir():
+            # It may be closed between the two looks.
+            with suppress(FileNotFoundError):
+                found.add(str(descriptor.readlink()))
+    except FileNotFoundError:
+        return set()
+    return found
 
 
 def etcd_view(topology: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,16 +158,19 @@ def backups(stanza: str) -> dict[str, Any]:
     }
 
 
-def timers(pattern: str) -> list[dict[str, Any]]:
-    """The timers that match, with what is wrong with each."""
-    elapses = systemd.parse_list_timers(_command("systemctl", "list-timers", "--all", "--output=json", pattern))
-    names = sorted(elapses)
+def timers(patterns: Sequence[str], unit_files: Path = UNIT_FILES) -> list[dict[str, Any]]:
+    """The timers whose files match, with what is wrong with each.
+
+    systemd forgets a timer that is disabled and stopped; its file does not.
+    """
+    names = sorted(path.name for pattern in patterns for path in unit_files.glob(pattern))
     if not names:
         return []
+    elapses = systemd.parse_list_timers(_command("systemctl", "list-timers", "--all", "--output=json", *names))
     show = ("systemctl", "show", "--timestamp=unix")
     units = systemd.parse_show(_command(*show, f"--property={','.join(systemd.TIMER_PROPERTIES)}", *names))
-    started = [unit["Unit"] for unit in units.values() if unit.get("Unit")]
-    units |= systemd.parse_show(_command(*show, f"--property={','.join(systemd.SERVICE_PROPERTIES)}", *started))
+    if started := [unit["Unit"] for unit in units.values() if unit.get("Unit")]:
+        units |= systemd.parse_show(_command(*show, f"--property={','.join(systemd.SERVICE_PROPERTIES)}", *started))
     now = time.time()
     known = [systemd.timer(name, units, elapses) for name in names]
     return [
