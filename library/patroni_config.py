@@ -63,6 +63,10 @@ options:
     type: list
     elements: str
     default: [postgresql.parameters]
+  validate_only:
+    description: Check O(config) and ask no member, so that bad settings are refused before anything is changed.
+    type: bool
+    default: false
   postgres:
     description: The PostgreSQL server's binary, which checks the parameters when it is there.
     type: path
@@ -157,13 +161,15 @@ def main() -> None:
             "password": {"type": "str", "required": True, "no_log": True},
             "config": {"type": "dict", "required": True},
             "exact": {"type": "list", "elements": "str", "default": ["postgresql.parameters"]},
+            "validate_only": {"type": "bool", "default": False},
             "postgres": {"type": "path", "default": "/usr/lib/postgresql/17/bin/postgres"},
         },
         supports_check_mode=True,
     )
     api = Api(Access.of(module.params))
     wanted: dict[str, Any] = module.params["config"]
-    current = api.config()
+    validate_only: bool = module.params["validate_only"]
+    current = None if validate_only else api.config()
     patch = merge_patch(current or {}, wanted, module.params["exact"])
     after = apply_patch(current or {}, patch)
 
@@ -172,6 +178,8 @@ def main() -> None:
         errors += parameter_errors(module, after)
     if errors:
         module.fail_json(msg="\n".join(map(str, errors)))
+    if validate_only:
+        module.exit_json(changed=False, config=after, patch={}, late=[])
     if current is None and not module.check_mode:
         module.fail_json(msg=explain("no member answers with a configuration", api.cluster(), module.run_command))
 

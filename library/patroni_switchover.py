@@ -92,7 +92,13 @@ cluster:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.standfast.patroni import Cluster, candidate_problem, choose_candidate, member_problem
+from ansible.module_utils.standfast.patroni import (
+    Cluster,
+    choose_candidate,
+    member_problem,
+    report,
+    switchover_problem,
+)
 from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_for
 
 
@@ -121,28 +127,18 @@ def main() -> None:
     cluster = api.cluster()
     former = cluster.leader
 
-    def fail(problem: str, cluster: Cluster) -> None:
-        module.fail_json(msg=explain(problem, cluster, module.run_command), cluster=cluster.as_json())
-
-    if former is None:
-        fail("there is no leader to hand over", cluster)
     candidate: str | None = module.params["candidate"] or choose_candidate(cluster)
-    if candidate is None:
-        found = (candidate_problem(cluster, member.name) for member in cluster.members if not member.leads)
-        fail("no member can take over: " + "; ".join(text for text in found if text), cluster)
-    if candidate == former:
+    if candidate is not None and candidate == former:
         module.exit_json(changed=False, former_leader=former, leader=former, cluster=cluster.as_json())
-    if cluster.disagreements:
-        fail("the members do not agree, and a switchover could make it worse", cluster)
-    if (problem := candidate_problem(cluster, str(candidate))) is not None:
-        fail(problem, cluster)
+    if (problem := switchover_problem(cluster, candidate)) is not None:
+        module.fail_json(msg=f"{problem}\n{report(cluster)}", cluster=cluster.as_json())
     if module.check_mode:
         module.exit_json(changed=True, former_leader=former, leader=candidate, cluster=cluster.as_json())
 
     try:
         api.order([str(former)], "POST", "/switchover", {"leader": former, "candidate": candidate}, seconds)
     except PatroniError as error:
-        fail(str(error), api.cluster())
+        module.fail_json(msg=explain(str(error), api.cluster(), module.run_command))
 
     def unfinished(cluster: Cluster) -> str | None:
         if cluster.leader != candidate:
@@ -151,7 +147,8 @@ def main() -> None:
 
     cluster, wrong = wait_for(api.cluster, unfinished, seconds)
     if wrong:
-        fail(f"{seconds} s after the switchover: {wrong}", cluster)
+        failure = explain(f"{seconds} s after the switchover: {wrong}", cluster, module.run_command)
+        module.fail_json(msg=failure, cluster=cluster.as_json())
     module.exit_json(changed=True, former_leader=former, leader=candidate, cluster=cluster.as_json())
 
 

@@ -288,6 +288,18 @@ def choose_candidate(cluster: Cluster) -> str | None:
     return fit[0].name if fit else None
 
 
+def switchover_problem(cluster: Cluster, candidate: str | None) -> str | None:
+    """Why the leader's role cannot be handed to `candidate` now, or None."""
+    if cluster.leader is None:
+        return "there is no leader to hand over"
+    if cluster.disagreements:
+        return "the members do not agree, and a switchover could make it worse"
+    if candidate is None:
+        found = (candidate_problem(cluster, member.name) for member in cluster.members if not member.leads)
+        return "no member can take over: " + ("; ".join(text for text in found if text) or "there is no other")
+    return candidate_problem(cluster, candidate)
+
+
 def next_restart(cluster: Cluster, done: Collection[Step]) -> Step | None:
     """The next step towards a cluster on which no change waits for a restart; None when there is none.
 
@@ -633,9 +645,18 @@ CAUSES: Sequence[tuple[str, str]] = (
 )  # fmt: skip
 
 
+# Sessions of clients, whose statements are nobody's business here, and rounds without news.
+_NOISE = re.compile(r"\[\d+\] \S+@\S+ |INFO: (no action\.|Lock owner:)|\s")
+
+
+def telling_lines(log: str, count: int) -> list[str]:
+    """The last `count` lines of Patroni's and PostgreSQL's common log that may say what is wrong."""
+    return [line for line in log.splitlines() if line and not _NOISE.match(line)][-count:]
+
+
 def likely_cause(log: str) -> str | None:
     """The last line's cause that is known, in words that say what to do."""
-    for line in reversed(log.splitlines()):
+    for line in reversed(telling_lines(log, 100)):
         for pattern, cause in CAUSES:
             if re.search(pattern, line):
                 return cause

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from .patroni import Answer, Cluster, likely_cause, read_cluster, report
+from .patroni import Answer, Cluster, likely_cause, read_cluster, report, telling_lines
 
 LOG_LINES = 25
 POLL_SECONDS = 0.5
@@ -195,11 +195,11 @@ def wait_until_noticed(
 
 
 def explain(problem: str, cluster: Cluster, run: Run) -> str:
-    """The failure with the cluster's state, the end of this host's log and the likely cause."""
-    command = ["journalctl", "--unit", "patroni", "--lines", str(LOG_LINES), "--output", "cat", "--no-pager"]
+    """The failure with the cluster's state, the likely cause and the end of this host's log."""
+    command = ["journalctl", "--unit", "patroni", "--lines", "2000", "--output", "cat", "--no-pager"]
     _, log, _ = run(command)
     parts = [problem, report(cluster)]
     if cause := likely_cause(log):
         parts.append(f"likely cause: {cause}")
-    parts.append(f"Patroni's log on this host, last {LOG_LINES} lines:\n{log.strip() or '(empty)'}")
+    parts += ["the end of Patroni's log on this host:", *(telling_lines(log, LOG_LINES) or ["(empty)"])]
     return "\n".join(parts)
