@@ -39,7 +39,7 @@ lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
 	ruff format --check .
 	mypy
 	yamllint --strict .
-	ansible-lint --offline --quiet
+	ansible-lint --offline -q
 
 check: lint ## the quick part of the tests: lint, types, unit, contract, templates
 	pytest --numprocesses 2 tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
