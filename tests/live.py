@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import testinfra
+from standfast.inventory import Inventory, read
 from testinfra.host import Host
 
 from lab.inventory import load as load_lab
-from standfast.inventory import Inventory, read
 
 T = TypeVar("T")
 

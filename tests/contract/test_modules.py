@@ -18,7 +18,11 @@ def constants(path: Path) -> dict[str, str]:
     """The module's documentation strings, by name."""
     found = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.Constant)
+        ):
             found[node.targets[0].id] = str(node.value.value)
     return found
 
@@ -40,7 +44,9 @@ def declared_options(path: Path) -> set[str] | None:
 
 def _assigned(path: Path, name: str) -> ast.expr | None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return node.value  # type: ignore[union-attr,attr-defined,no-any-return]
     return None
@@ -68,7 +74,9 @@ def test_module_documentation_is_complete(path: Path) -> None:
 def test_module_options_are_those_documented(path: Path) -> None:
     declared = declared_options(path)
     if declared is None:
-        assert (ROOT / "plugins/action" / path.name).exists(), f"{path.name} makes no AnsibleModule and has no action plugin"
+        assert (ROOT / "plugins/action" / path.name).exists(), (
+            f"{path.name} makes no AnsibleModule and has no action plugin"
+        )
         return
     documented = set((yaml.safe_load(constants(path)["DOCUMENTATION"]).get("options")) or {})
     assert declared == documented

@@ -42,7 +42,10 @@ def test_role_defaults_equal_argument_specs(role: Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_role_secrets_have_no_default_and_stay_out_of_logs(role: Path) -> None:
     for name, option in options(role).items():
-        if any(word in name for word in ("password", "passphrase", "private_key", "secret")) and option.get("type") == "str":
+        if (
+            any(word in name for word in ("password", "passphrase", "private_key", "secret"))
+            and option.get("type") == "str"
+        ):
             assert option.get("no_log") is True, f"{name} is a secret without no_log"
             assert "default" not in option, f"{name} is a secret with a default"
 

@@ -28,7 +28,11 @@ def test_task_is_named(task: Task) -> None:
     assert "name" in task.body, f"{task.path}: a task without a name"
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if "roles" in task.path.parts and "tasks" in task.path.parts], ids=lambda task: task.id)
+@pytest.mark.parametrize(
+    "task",
+    [task for task in TASKS if "roles" in task.path.parts and "tasks" in task.path.parts],
+    ids=lambda task: task.id,
+)
 def test_role_task_name_begins_with_its_step(task: Task) -> None:
     if task.path.stem != "main":
         assert task.name.split(" | ")[0] == task.path.stem, task.id

@@ -64,7 +64,12 @@ class Checkers:
                 entry.size = len(text.encode())
                 entry.mode = 0o755 if text.startswith("#!") else 0o644
                 archive.addfile(entry, io.BytesIO(text.encode()))
-        subprocess.run([REPOSITORY / "lab/podman", "cp", "-", f"{self.container}:/"], input=buffer.getvalue(), timeout=60, check=True)
+        subprocess.run(
+            [REPOSITORY / "lab/podman", "cp", "-", f"{self.container}:/"],
+            input=buffer.getvalue(),
+            timeout=60,
+            check=True,
+        )
 
     def stage(self, interfaces: Iterable[str], listeners: Iterable[tuple[str, int]]) -> None:
         """Give the container what programs look for when they check a file: interfaces, and ports that answer."""

@@ -22,7 +22,9 @@ def checkers() -> Iterator[Checkers]:
         container.stage(
             interfaces=[virtual["interface"] for topology in topologies for virtual in topology["virtual_addresses"]],
             listeners=[
-                (member["address"], topology["etcd"]["client_port"]) for topology in topologies for member in topology["etcd"]["members"]
+                (member["address"], topology["etcd"]["client_port"])
+                for topology in topologies
+                for member in topology["etcd"]["members"]
             ],
         )
         yield container

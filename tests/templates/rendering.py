@@ -15,7 +15,6 @@ from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-
 from standfast.inventory import read
 
 ROOT = Path(__file__).resolve().parents[2]

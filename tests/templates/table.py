@@ -21,7 +21,9 @@ TEMPLATES = [
     Template("pgbackrest", "pgbackrest.service.conf.j2", "database", f"{UNITS}/pgbackrest.service.d/50-standfast.conf"),
     Template("pgbackrest", "pgbackrest.service.conf.j2", "backup", f"{UNITS}/pgbackrest.service.d/50-standfast.conf"),
     Template("pgbackrest", "standfast-backup@.service.j2", "backup", f"{UNITS}/standfast-backup@.service"),
-    Template("pgbackrest", "standfast-backup-failed@.service.j2", "backup", f"{UNITS}/standfast-backup-failed@.service"),
+    Template(
+        "pgbackrest", "standfast-backup-failed@.service.j2", "backup", f"{UNITS}/standfast-backup-failed@.service"
+    ),
     Template("haproxy", "users.cfg.j2", "balancer", "/etc/haproxy/users.cfg"),
     Template("haproxy", "haproxy.cfg.j2", "balancer", "/etc/haproxy/haproxy.cfg"),
     Template("haproxy", "servers.state.j2", "balancer", "/etc/haproxy/servers.state"),
@@ -36,7 +38,10 @@ FRAGMENTS = {("pgbackrest", "sandbox.j2")}
 # What a role copies as it is, by function: below roles/ROLE/files, and where it goes.
 FILES: Mapping[str, list[tuple[str, str]]] = {
     "any": [("firewall/files", UNITS)],
-    "balancer": [("haproxy/files/root", ""), ("keepalived/files/keepalived.service.d", f"{UNITS}/keepalived.service.d")],
+    "balancer": [
+        ("haproxy/files/root", ""),
+        ("keepalived/files/keepalived.service.d", f"{UNITS}/keepalived.service.d"),
+    ],
     "database": [("postgresql/files/root", "")],
     "application": [("demo/files", "/usr/local/lib/standfast")],
 }
@@ -55,7 +60,9 @@ CHECKS: Mapping[str, list[str]] = {
         "patroni --validate-config --ignore-listen-port /etc/patroni/config.yml",
         f"{VERIFY} {PACKAGED}/patroni.service {PACKAGED}/pgbackrest.service",
     ],
-    "etcd": [f"{VERIFY} {PACKAGED}/etcd.service {UNITS}/etcd-defragmentation.service {UNITS}/etcd-defragmentation.timer"],
+    "etcd": [
+        f"{VERIFY} {PACKAGED}/etcd.service {UNITS}/etcd-defragmentation.service {UNITS}/etcd-defragmentation.timer"
+    ],
     "backup": [
         f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-backup@.service {UNITS}/standfast-backup-failed@.service"
     ],

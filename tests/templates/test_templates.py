@@ -55,7 +55,9 @@ def test_every_template_is_in_the_table() -> None:
 def test_rendered_files_are_the_approved_ones(topology: str, request: pytest.FixtureRequest) -> None:
     approved = GOLDEN / topology
     hosts = first_hosts(topology)
-    rendered = {Path(item.host) / item.destination.lstrip("/"): item.text for item in everything(topology) if item.host in hosts}
+    rendered = {
+        Path(item.host) / item.destination.lstrip("/"): item.text for item in everything(topology) if item.host in hosts
+    }
     if request.config.getoption("--update-golden"):
         for path in approved.rglob("*"):
             if path.is_file():
@@ -63,10 +65,14 @@ def test_rendered_files_are_the_approved_ones(topology: str, request: pytest.Fix
         for name, text in rendered.items():
             (approved / name).parent.mkdir(parents=True, exist_ok=True)
             (approved / name).write_text(text, encoding="utf-8")
-    found = {path.relative_to(approved): path.read_text(encoding="utf-8") for path in approved.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(approved): path.read_text(encoding="utf-8") for path in approved.rglob("*") if path.is_file()
+    }
     assert set(found) == set(rendered)
     for name, text in rendered.items():
-        assert text == found[name], f"{topology}/{name}: look at the difference, then run pytest --update-golden tests/templates"
+        assert text == found[name], (
+            f"{topology}/{name}: look at the difference, then run pytest --update-golden tests/templates"
+        )
 
 
 @pytest.mark.parametrize(("topology", "host"), HOSTS)

@@ -67,7 +67,10 @@ def members(live: Live) -> list[dict[str, Any]]:
         for name in live.names("database")
     ]
     assert all(view == views[0] for view in views), views
-    return [{"name": name, "role": role, "state": state, "timeline": timeline} for name, (role, state, timeline) in views[0].items()]
+    return [
+        {"name": name, "role": role, "state": state, "timeline": timeline}
+        for name, (role, state, timeline) in views[0].items()
+    ]
 
 
 def test_write_through_the_virtual_address_is_read_on_a_replica(live: Live) -> None:
@@ -93,7 +96,9 @@ def test_write_through_the_virtual_address_is_read_on_a_replica(live: Live) -> N
 def test_every_application_server_answers_through_the_virtual_address(live: Live) -> None:
     address = live.topology["virtual_addresses"][0]["address"]
     answers = {
-        json.loads(live.run("client1", f"curl --silent --show-error --fail --max-time 5 --cacert {CA} https://{address}/"))["host"]
+        json.loads(
+            live.run("client1", f"curl --silent --show-error --fail --max-time 5 --cacert {CA} https://{address}/")
+        )["host"]
         for _ in range(4 * len(live.names("application")))
     }
     assert answers == set(live.names("application"))
@@ -128,7 +133,9 @@ def test_one_leader_one_timeline_and_every_replica_streams(live: Live) -> None:
         assert [member["role"] for member in found].count("Leader") == 1, found
         assert len({member["timeline"] for member in found}) == 1, found
         assert len(found) == len(live.names("database")), found
-        assert all(member["state"] == ("running" if member["role"] == "Leader" else "streaming") for member in found), found
+        assert all(member["state"] == ("running" if member["role"] == "Leader" else "streaming") for member in found), (
+            found
+        )
         return True
 
     wait_for(whole, live.bound("primary-host-loss"), "one leader with streaming replicas")
@@ -148,14 +155,25 @@ def test_tls_is_verified_on_every_hop(live: Live) -> None:
     balancer, database, backup = live.names("balancer")[0], live.names("database")[0], live.names("backup")[0]
     for name in live.names("database"):
         address = live.topology["hosts"][name]["address"]
-        hops += [(balancer, address, 8008, False, False), (balancer, address, 5432, True, False), (backup, address, 8432, False, True)]
+        hops += [
+            (balancer, address, 8008, False, False),
+            (balancer, address, 5432, True, False),
+            (backup, address, 8432, False, True),
+        ]
     for member in live.topology["etcd"]["members"]:
         hops += [(database, member["address"], 2379, False, True), (database, member["address"], 2380, False, True)]
     for name in live.names("application"):
         hops += [(balancer, live.topology["hosts"][name]["address"], 8443, False, False)]
     for source, address, port, starttls, certificate in hops:
         seen = live.python(
-            source, HANDSHAKE, address=address, port=port, name=address, starttls=starttls, certificate=certificate, ca=CA
+            source,
+            HANDSHAKE,
+            address=address,
+            port=port,
+            name=address,
+            starttls=starttls,
+            certificate=certificate,
+            ca=CA,
         )
         assert seen["version"] in ("TLSv1.2", "TLSv1.3"), (source, address, port, seen)
         assert address in seen["names"], (source, address, port, seen)
@@ -166,7 +184,9 @@ def test_clients_of_each_hop_verify_the_certificate(live: Live, settings: str) -
     balancer, database, backup = live.names("balancer")[0], live.names("database")[0], live.names("backup")[0]
     if settings == "haproxy":
         servers = [
-            line for line in live.run(balancer, "cat /etc/haproxy/haproxy.cfg").splitlines() if line.split()[:1] in (["server"], ["default-server"])
+            line
+            for line in live.run(balancer, "cat /etc/haproxy/haproxy.cfg").splitlines()
+            if line.split()[:1] in (["server"], ["default-server"])
         ]
         assert servers
         assert not any("verify none" in line for line in servers), servers
