@@ -1,22 +1,31 @@
 """fab tasks: they parse, call and print; what they call is in module_utils/standfast."""
 
 import json as json_format
+import os
 import sys
 from pathlib import Path
 
 # fab puts this package itself, not its folder's parent, on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# Ansible reads these when it is imported: an inventory that it cannot read is an error and no
+# warning, and what it has to say about its own future stays off the screen.
+os.environ |= {
+    "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
+    "ANSIBLE_DEPRECATION_WARNINGS": "false",
+    "ANSIBLE_LOCALHOST_WARNING": "false",
+}
+
+from ansible.errors import AnsibleError
 from fabric import task
 from invoke.context import Context
 from invoke.exceptions import Exit
-from rich.console import Console
-
-from fabfile import screen
-from fabfile.connections import Unreachable, observations
 from standfast.errors import InvalidInput
 from standfast.health import judge
 from standfast.inventory import read
+
+from fabfile import screen
+from fabfile.connections import RouteError, observations
 
 NOT_WELL = 1
 REFUSED = 3
@@ -33,11 +42,13 @@ def status(context: Context, inventory: str = "inventories/lab", json: bool = Fa
     try:
         topology = read([inventory]).topology().as_fact()
         health = judge(topology, observations(Path(inventory), topology))
-    except (InvalidInput, Unreachable) as error:
-        raise Exit(str(error), code=REFUSED) from error
+    except InvalidInput as error:
+        raise Exit(error.report(f"{inventory}:", "no host was asked"), code=REFUSED) from error
+    except (AnsibleError, RouteError) as error:
+        raise Exit(f"{inventory}: {error}", code=REFUSED) from error
     if json:
         print(json_format.dumps(health.as_json() | {"endpoints": topology["endpoints"], "bounds": topology["bounds"]}))
     else:
-        screen.show(Console(), topology, health)
+        screen.show(screen.console(), topology, health)
     if not health.well:
         raise Exit(code=NOT_WELL)

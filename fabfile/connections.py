@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,29 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
+import standfast
 from ansible.inventory.manager import InventoryManager
-from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 from fabric import Config, Connection
-
-import standfast
+from standfast.inventory import vault_loader
 
 CONNECT_TIMEOUT_S = 15
+# Longer than what the observer itself waits for, member by member.
 OBSERVE_TIMEOUT_S = 60
 # Each connection of the lab costs CPU on the same machine as its hosts.
 CONNECTIONS_AT_ONCE = 6
 
-WANTED = (
-    "ansible_host",
-    "ansible_port",
-    "ansible_user",
-    "ansible_become",
-    "ansible_ssh_args",
-    "ansible_ssh_common_args",
-    "ansible_ssh_extra_args",
-    "ansible_ssh_private_key_file",
-)
+SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+KEYS = ("ansible_private_key_file", "ansible_ssh_private_key_file")
+WANTED = ("ansible_host", "ansible_port", "ansible_user", *SSH_ARGUMENTS, *KEYS)
+
+# What is wrong with a host is told once, as its finding.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
 
 # Reads the package from standard input into a file that Python imports from; nothing stays on the host.
 RECEIVE = (
@@ -49,54 +47,57 @@ RECEIVE = (
 )
 
 
-class Unreachable(Exception):
+class RouteError(Exception):
     """The inventory asks for a connection that fabric cannot make."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """How to reach one host with SSH."""
+    """How to reach one host with SSH; None where the ssh configuration decides."""
 
     host: str
     port: int | None
     user: str | None
     key: str | None
     ssh_config: str | None
-    become: bool
 
 
 def route(name: str, variables: Mapping[str, Any]) -> Route:
-    """One host's route from its Ansible variables; Unreachable for SSH options that only Ansible would obey."""
-    arguments = [
-        argument
-        for variable in ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
-        for argument in shlex.split(str(variables.get(variable) or ""))
-    ]
-    ssh_config = None
-    while arguments:
-        argument = arguments.pop(0)
-        if argument != "-F" or not arguments:
-            raise Unreachable(
-                f"hosts.{name}.ansible_ssh_args: seen {argument}; expected -F FILE and nothing else; "
-                "mend: put the option into an ssh configuration file, which fab reads too"
-            )
-        ssh_config = str(Path(arguments.pop(0)).resolve())
+    """One host's route from its Ansible variables; RouteError for SSH options that only Ansible would obey."""
     user = variables.get("ansible_user")
+    port = variables.get("ansible_port")
+    key = next((variables[variable] for variable in KEYS if variables.get(variable)), None)
     return Route(
         host=str(variables.get("ansible_host") or name),
-        port=int(variables["ansible_port"]) if variables.get("ansible_port") else None,
+        port=int(port) if port else None,
         user=str(user) if user else None,
-        key=str(variables["ansible_ssh_private_key_file"]) if variables.get("ansible_ssh_private_key_file") else None,
-        ssh_config=ssh_config,
-        become=user != "root",
+        key=str(Path(str(key)).expanduser()) if key else None,
+        ssh_config=_ssh_config(name, variables),
     )
+
+
+def _ssh_config(name: str, variables: Mapping[str, Any]) -> str | None:
+    found = None
+    for variable in SSH_ARGUMENTS:
+        arguments = shlex.split(str(variables.get(variable) or ""))
+        while arguments:
+            argument = arguments.pop(0)
+            if argument != "-F" or not arguments:
+                raise RouteError(
+                    f"hosts.{name}.{variable}: seen {argument}; expected -F FILE and nothing else; "
+                    "mend: put the option into an ssh configuration file, which fab reads too"
+                )
+            found = str(Path(arguments.pop(0)).resolve())
+    return found
 
 
 def routes(inventory: Path) -> dict[str, Route]:
     """Every host's route."""
-    loader = DataLoader()
+    loader = vault_loader()
     manager = InventoryManager(loader=loader, sources=[str(inventory)])
     variables = VariableManager(loader=loader, inventory=manager)
+    # What the playbooks derive leads to no host.
+    variables.safe_basedir = False
     found = {}
     for host in manager.get_hosts("all"):
         known = variables.get_vars(host=host)
@@ -106,17 +107,40 @@ def routes(inventory: Path) -> dict[str, Route]:
 
 
 def connect(to: Route) -> Connection:
-    """A fabric connection that accepts only host keys that are known already."""
-    config = Config(runtime_ssh_path=to.ssh_config)
-    arguments: dict[str, Any] = {"key_filename": to.key} if to.key else {}
+    """A fabric connection, bounded in time, that accepts only host keys that are known already."""
+    arguments: dict[str, Any] = {
+        "banner_timeout": CONNECT_TIMEOUT_S,
+        "auth_timeout": CONNECT_TIMEOUT_S,
+        "channel_timeout": CONNECT_TIMEOUT_S,
+    }
+    if to.key:
+        arguments["key_filename"] = to.key
     connection = Connection(
-        to.host, user=to.user, port=to.port, config=config, connect_timeout=CONNECT_TIMEOUT_S, connect_kwargs=arguments
+        to.host,
+        user=to.user,
+        port=to.port,
+        config=Config(runtime_ssh_path=to.ssh_config),
+        connect_timeout=CONNECT_TIMEOUT_S,
+        connect_kwargs=arguments,
     )
-    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    connection.client.load_system_host_keys()
-    for path in connection.ssh_config.get("userknownhostsfile", "").split():
-        connection.client.load_system_host_keys(str(Path(path).expanduser()))
+    hop = connection
+    while isinstance(hop, Connection):
+        _verify(hop)
+        # A jump host is a connection of its own; a proxy command is a string.
+        hop = hop.gateway
     return connection
+
+
+def _verify(connection: Connection) -> None:
+    """Refuse host keys that are not in the files that ssh itself would look into."""
+    client, options = connection.client, connection.ssh_config
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    client.load_system_host_keys()
+    files = [options.get(option, "").split() for option in ("userknownhostsfile", "globalknownhostsfile")]
+    for path in [*files[0], *(files[1] or ["/etc/ssh/ssh_known_hosts"])]:
+        expanded = Path(path).expanduser()
+        if expanded.is_file():
+            client.load_system_host_keys(str(expanded))
 
 
 def package(question: Mapping[str, Any]) -> bytes:
@@ -130,25 +154,51 @@ def package(question: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def observer(user: str) -> str:
+    """The command that reads the package and a question, and answers it; as root."""
+    become = [] if user == "root" else ["sudo", "-n", "--"]
+    return shlex.join([*become, "/usr/bin/python3", "-c", RECEIVE])
+
+
 def observe(name: str, to: Route, topology: Mapping[str, Any]) -> Mapping[str, Any] | str:
-    """One host's observation, or why there is none."""
-    command = shlex.join([*(["sudo", "-n", "--"] if to.become else []), "/usr/bin/python3", "-c", RECEIVE])
+    """One host's observation, or on one line why there is none."""
     question = package({"topology": topology, "host": name})
     try:
         with connect(to) as connection:
             connection.open()
             # invoke feeds a program's standard input one character at a time, so the channel is used itself.
+            command = observer(connection.user)
             stdin, stdout, stderr = connection.client.exec_command(command, timeout=OBSERVE_TIMEOUT_S)
             stdin.write(question)
             stdin.channel.shutdown_write()
-            output, said = stdout.read().decode(), stderr.read().decode().strip()
+            output, said = stdout.read().decode(), stderr.read().decode()
+            # recv_exit_status() would wait for it without an end.
+            if not stdout.channel.status_event.wait(CONNECT_TIMEOUT_S):
+                return "the connection ended before the observer did"
             code = stdout.channel.recv_exit_status()
-    except (OSError, EOFError, paramiko.SSHException) as error:
-        return f"{type(error).__name__}: {error}"
+    except TimeoutError:
+        return f"no answer within {OBSERVE_TIMEOUT_S} s"
+    except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
+        return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    return read_answer(code, output, said)
+
+
+def read_answer(code: int, output: str, said: str) -> Mapping[str, Any] | str:
+    """The observation from what the observer printed, or on one line why it is none."""
     if code != 0:
-        return f"the observer exited with {code}: {said}"
-    answer: dict[str, Any] = json.loads(output)
-    return answer
+        # The last line of a traceback is the exception; a refusal by sudo has one line only.
+        lines = said.strip().splitlines() or ["it said nothing"]
+        return one_line(f"the observer exited with {code}: {lines[-1]}")
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        return one_line(f"the observer said {output[:80]!r}; expected JSON: does a login script of the host print?")
+    return answer if isinstance(answer, dict) else f"the observer said {type(answer).__name__}; expected an object"
+
+
+def one_line(text: str) -> str:
+    """A message as it fits a table."""
+    return " ".join(text.split())
 
 
 def observations(inventory: Path, topology: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | str]:

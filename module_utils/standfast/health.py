@@ -6,15 +6,23 @@ says why the host did not answer). A finding is something that is not as it shou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from ipaddress import ip_address
 from typing import Any
+
+from . import haproxy
+from .patroni import LEADERS, SYNCHRONOUS
 
 BAD, DOUBTFUL = "bad", "doubtful"
 
 # Certificates are renewed by a run with under 30 days left; below this nobody has run it.
 CERTIFICATE_DAYS_BAD = 7.0
 CERTIFICATE_DAYS_DOUBTFUL = 30.0
+
+# Patroni's roles of replicas, as the column says how a commit waits for them.
+SYNCHRONY = {"quorum_standby": "quorum", "sync_standby": "sync", "replica": "async"}
 
 Observation = Mapping[str, Any] | str
 
@@ -41,7 +49,7 @@ class Cell:
 class Table:
     """One part of the screen."""
 
-    title: str
+    title: Cell
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
@@ -70,277 +78,476 @@ class Health:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of all hosts' observations: the values of those that have it, the reasons of the others."""
+class Database:
+    """What the members agree on: `agreed` says whether all that answer name the same leader, or all name none."""
 
-    values: Mapping[str, Any]
-    errors: Mapping[str, str]
+    agreed: bool
+    leader: str | None
+    streaming: frozenset[str]
+
+
+Parts = Mapping[str, Any]
 
 
 def judge(topology: Mapping[str, Any], observations: Mapping[str, Observation]) -> Health:
     """The state of the whole service."""
     health = Health()
-    _hosts(health, observations)
-    leader, streaming = _database(health, topology, _part(health, topology, observations, "database", "patroni"))
-    _virtual_addresses(health, topology, _part(health, topology, observations, None, "addresses"))
-    _balancers(health, _part(health, topology, observations, "balancer", "haproxy"), leader, streaming)
-    _etcd(health, topology, _part(health, topology, observations, "etcd", "etcd"))
-    _backups(health, _part(health, topology, observations, "backup", "backups"))
-    _timers(health, _part(health, topology, observations, "backup", "timers"))
-    _units(health, _part(health, topology, observations, None, "units"))
-    _certificates(health, _part(health, topology, observations, None, "certificate_days"))
+    _silent(health, topology, observations)
+    part = partial(_part, health, topology, observations)
+    database = _database(health, topology, part("patroni", "database"), part("watchdog", "database"))
+    _etcd(health, topology, part("etcd", "etcd"))
+    _virtual_addresses(health, topology, part("addresses"))
+    _balancers(health, topology, part("haproxy", "balancer"), database)
+    _backups(health, part("backups", "backup"))
+    _timers(health, part("timers", "backup", "etcd"))
+    units = _units(health, part("units"))
+    certificates = _certificates(
+        health, part("certificate_days", "balancer", "database", "etcd", "backup", "application")
+    )
+    _hosts(health, topology, units, certificates)
+    health.findings.sort(key=lambda finding: finding.level != BAD)
     return health
 
 
-def _hosts(health: Health, observations: Mapping[str, Observation]) -> None:
-    silent = {name: reason for name, reason in observations.items() if isinstance(reason, str)}
+def _silent(health: Health, topology: Mapping[str, Any], observations: Mapping[str, Observation]) -> None:
+    answers = {name: observations.get(name, "was not asked") for name in topology["hosts"]}
+    silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
     health.facts["unreachable"] = silent
-    for name, reason in sorted(silent.items()):
-        health.note(BAD, name, f"does not answer: {reason}", f"look at the host: ssh {name}")
+    for name, reason in silent.items():
+        health.note(BAD, name, f"does not answer: {reason}", "look at the host itself, its network and its sshd")
 
 
 def _part(
-    health: Health, topology: Mapping[str, Any], observations: Mapping[str, Observation], function: str | None, part: str
-) -> Part:
-    values, errors = {}, {}
+    health: Health, topology: Mapping[str, Any], observations: Mapping[str, Observation], part: str, *functions: str
+) -> Parts:
+    """One part of the observations of the hosts that have it; a host of these functions without it is a finding."""
+    values = {}
     for name, host in topology["hosts"].items():
         seen = observations.get(name)
-        if not isinstance(seen, Mapping) or part not in seen or (function and function not in host["functions"]):
+        if not isinstance(seen, Mapping) or (functions and not set(functions) & set(host["functions"])):
             continue
-        if "error" in seen[part]:
-            errors[name] = str(seen[part]["error"])
-            health.note(BAD, f"{part} on {name}", errors[name], f"ssh {name}, then systemctl --failed and journalctl -p err")
+        answer = seen.get(part, {"error": "the host did not say"})
+        if "error" in answer:
+            mend = f"systemctl --failed and journalctl --priority err on {name}"
+            health.note(BAD, f"{part.replace('_', ' ')} on {name}", str(answer["error"]), mend)
         else:
-            values[name] = seen[part]["value"]
-    return Part(values, errors)
+            values[name] = answer["value"]
+    return values
 
 
-def _database(health: Health, topology: Mapping[str, Any], part: Part) -> tuple[str | None, frozenset[str]]:
-    """The leader and the replicas that stream, by agreement of all members seen from all members."""
-    views = part.values
+def _names(members: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [member["name"] for member in members]
+
+
+def _worst(levels: Collection[str]) -> str:
+    return next((level for level in (BAD, DOUBTFUL) if level in levels), "")
+
+
+# PostgreSQL
+
+
+def _database(health: Health, topology: Mapping[str, Any], views: Parts, watchdogs: Parts) -> Database:
+    """The leader and the replicas that stream, by agreement of all members as each of them sees all."""
+    expected = _names(topology["databases"])
     leaders = {view["leader"] for view in views.values()}
-    leader = leaders.pop() if len(leaders) == 1 else None
-    view: Mapping[str, Any] = views.get(leader or "") or next(iter(views.values()), {"members": [], "timeline": None})
-    if leader is None:
-        said = ", ".join(f"{name} says {seen['leader']}" for name, seen in sorted(views.items())) or "no member answers"
-        health.note(BAD, "leader", said, "patronictl -c /etc/patroni/config.yml list on each database host")
-    for text in sorted({text for seen in views.values() for text in seen["disagreements"]}):
-        health.note(BAD, "members disagree", text, "compare patronictl list on each database host")
+    agreed = len(leaders) == 1
+    leader = next(iter(leaders)) if agreed else None
+    # The leader's own view is the freshest.
+    nothing: Mapping[str, Any] = {"members": [], "timeline": None}
+    view = views.get(leader or "") or next(iter(views.values()), nothing)
+    doubts = list(_disagreements(expected, views))
+    for subject, seen in doubts:
+        health.note(BAD, subject, seen, "patronictl -c /etc/patroni/config.yml list on each database host")
     if any(seen["paused"] for seen in views.values()):
         health.note(BAD, "paused", "automatic failover is switched off", "patronictl -c /etc/patroni/config.yml resume")
     if any(seen["failsafe_active"] for seen in views.values()):
-        health.note(BAD, "failsafe", "the primary runs without etcd", "see etcd below; a failover is not possible now")
-    rows, streaming = [], set()
-    for member in view["members"]:
-        leads = member["name"] == leader
-        right = member["state"] == ("running" if leads else "streaming") and member["timeline"] == view["timeline"]
-        level = "" if right else BAD
-        if not right:
-            reason = member["error"] or f"{member['state']} on timeline {member['timeline']}"
-            health.note(BAD, member["name"], reason, f"journalctl -u patroni on {member['name']}")
-        elif not leads:
-            streaming.add(member["name"])
-        pending = ", ".join(sorted(member["pending_restart"]))
-        if pending:
-            health.note(DOUBTFUL, member["name"], f"restart pending for {pending}", "run playbooks/postgresql.yml")
-        lag = "" if leads else "unknown" if member["lag_bytes"] is None else _bytes(member["lag_bytes"])
-        rows.append(
-            (
-                Cell(member["name"]),
-                Cell(member["role"].replace("_", " ")),
-                Cell(member["state"], level),
-                Cell(str(member["timeline"]), level),
-                Cell(lag, DOUBTFUL if lag == "unknown" else ""),
-                Cell(pending, DOUBTFUL if pending else ""),
-            )
-        )
-    synchronous = [m["name"] for m in view["members"] if m["name"] in streaming and ("sync" in m["role"] or "quorum" in m["role"])]
-    if leader and not synchronous:
-        health.note(BAD, "synchronous replicas", "none streams", "writes wait in quorum mode: bring a replica back")
+        health.note(BAD, "failsafe", "the primary runs without etcd", "see etcd below; no failover is possible now")
+    known = {member["name"]: member for member in view["members"]}
+    rows: list[tuple[Cell, ...]] = []
+    streaming = set()
+    for name in sorted({*known, *expected}):
+        if name not in known:
+            rows.append((Cell(name), Cell("unknown", BAD), *[Cell("")] * 6))
+            continue
+        member = known[name]
+        unheard = {
+            viewer: other["error"]
+            for viewer, seen in views.items()
+            for other in seen["members"]
+            if other["name"] == name and not other["reachable"]
+        }
+        if problem := _member_problem(member, view["timeline"], unheard, views):
+            health.note(BAD, name, problem, f"journalctl -u patroni on {name}")
+        elif name != leader:
+            streaming.add(name)
+        rows.append(_member_row(health, member, BAD if problem else "", watchdogs.get(name)))
+    synchronous = sorted(name for name in streaming if known[name]["role"] in SYNCHRONOUS)
+    if leader:
+        _synchronous(health, view, synchronous)
     health.facts["database"] = {
         "leader": leader,
         "timeline": view["timeline"],
         "synchronous": synchronous,
         "members": view["members"],
         "views": len(views),
-        "expected_views": len(topology["databases"]),
+        "expected_views": len(expected),
+        "watchdogs": dict(watchdogs),
     }
-    title = f"PostgreSQL: leader {leader or 'unknown'}, timeline {view['timeline']}, seen alike by {len(views)} of {len(topology['databases'])} members"
-    health.tables.append(Table(title, ("member", "role", "state", "timeline", "lag", "pending"), tuple(rows)))
-    return leader, frozenset(streaming)
+    title = (
+        f"PostgreSQL: leader {leader}, timeline {view['timeline']}, " if leader else "PostgreSQL: no agreed leader, "
+    )
+    seen = f"seen alike by {len(views)} of {len(expected)} members" if not doubts else "members do not agree"
+    columns = ("member", "role", "state", "timeline", "lag", "sync", "watchdog", "restart pending")
+    if not any(row[-1].text for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    health.tables.append(Table(Cell(title + seen, BAD if doubts else ""), columns, tuple(rows)))
+    return Database(agreed, leader, frozenset(streaming))
 
 
-def _virtual_addresses(health: Health, topology: Mapping[str, Any], part: Part) -> None:
-    rows, facts = [], []
-    for virtual in topology["virtual_addresses"]:
-        holders = sorted(name for name, addresses in part.values.items() if virtual["address"] in addresses)
-        strangers = sorted(set(holders) - {peer["name"] for peer in topology["balancers"]})
-        level = ""
-        if len(holders) != 1 or strangers:
-            mend = "systemctl status keepalived haproxy on the balancers"
-            level = health.note(BAD, virtual["address"], f"held by {', '.join(holders) or 'nobody'}", mend)
-        facts.append({"name": virtual["name"], "address": virtual["address"], "holders": holders})
-        cells = (virtual["name"], virtual["address"], str(virtual["virtual_router_id"]))
-        rows.append((*map(Cell, cells), Cell(", ".join(holders) or "nobody", level)))
-    health.facts["virtual_addresses"] = facts
-    counted = len([peer for peer in topology["balancers"] if peer["name"] in part.values])
-    health.tables.append(
-        Table(
-            f"Virtual addresses: counted over {counted} of {len(topology['balancers'])} balancers",
-            ("name", "address", "router id", "holder"),
-            tuple(rows),
-        )
+def _disagreements(expected: Sequence[str], views: Parts) -> Iterator[tuple[str, str]]:
+    """What keeps the members' views from being one, as subject and what was seen."""
+    leaders = {name: view["leader"] for name, view in views.items()}
+    if not views:
+        yield "leader", "no member tells"
+    elif set(leaders.values()) == {None}:
+        yield "leader", f"{', '.join(views)} agree on none"
+    elif len(set(leaders.values())) > 1:
+        yield "leader", "; ".join(f"{name} says {leader or 'none'}" for name, leader in leaders.items())
+    timelines = {name: view["timeline"] for name, view in views.items()}
+    if len(set(timelines.values())) > 1:
+        yield "timeline", "; ".join(f"{name} says {timeline}" for name, timeline in timelines.items())
+    if views and (missing := [name for name in expected if name not in views]):
+        yield "agreement", f"seen by {len(views)} of {len(expected)} members, not by {', '.join(missing)}"
+    for text in sorted({text for view in views.values() for text in view["disagreements"]}):
+        yield "members disagree", text
+
+
+def _member_problem(
+    member: Mapping[str, Any], timeline: int | None, unheard: Mapping[str, str], views: Parts
+) -> str | None:
+    """Why one member is not as it should be; `unheard` says which views miss its own answer, and why."""
+    if unheard:
+        whom = "" if len(unheard) == len(views) else f" {', '.join(unheard)}"
+        return f"Patroni does not answer{whom}: {next(iter(unheard.values()))}"
+    state = "running" if member["role"] in LEADERS else "streaming"
+    if member["state"] != state or member["timeline"] != timeline:
+        return f"{member['state']} on timeline {member['timeline']}; expected {state} on {timeline}"
+    return None
+
+
+def _member_row(
+    health: Health, member: Mapping[str, Any], level: str, watchdog: Mapping[str, bool] | None
+) -> tuple[Cell, ...]:
+    name, leads = member["name"], member["role"] in LEADERS
+    pending = ", ".join(sorted(member["pending_restart"]))
+    if pending:
+        health.note(DOUBTFUL, name, f"restart pending for {pending}", "run playbooks/postgresql.yml")
+    lag = "" if leads else "unknown" if member["lag_bytes"] is None else _bytes(member["lag_bytes"])
+    return (
+        Cell(name),
+        Cell(member["role"].replace("_", " ") if leads or member["role"] == "unknown" else "replica"),
+        Cell(member["state"], level),
+        Cell(str(member["timeline"]), level),
+        Cell(lag, DOUBTFUL if lag == "unknown" else ""),
+        Cell("" if leads else SYNCHRONY.get(member["role"], "unknown")),
+        _watchdog(health, name, leads, watchdog),
+        Cell(pending, DOUBTFUL if pending else ""),
     )
 
 
-def _balancers(health: Health, part: Part, leader: str | None, streaming: frozenset[str]) -> None:
+def _watchdog(health: Health, name: str, leads: bool, seen: Mapping[str, bool] | None) -> Cell:
+    """Patroni holds it while it leads. A host without one is told, not blamed."""
+    if seen is None:
+        return Cell("unknown")
+    if not seen["present"]:
+        return Cell("none")
+    if leads and not seen["held"]:
+        said = "leads without holding its watchdog"
+        return Cell(
+            "not held", health.note(DOUBTFUL, name, said, f"ls -l /dev/watchdog and journalctl -u patroni on {name}")
+        )
+    return Cell("held" if seen["held"] else "ready")
+
+
+def _synchronous(health: Health, view: Mapping[str, Any], synchronous: Sequence[str]) -> None:
+    if synchronous or str(view["synchronous_mode"]).lower() in ("off", "false"):
+        return
+    now = "every commit waits" if view["synchronous_mode_strict"] else "a failover now may lose commits"
+    health.note(BAD, "synchronous replicas", f"none streams: {now}", "bring a replica back: see the members above")
+
+
+# Virtual addresses and balancers
+
+
+def _virtual_addresses(health: Health, topology: Mapping[str, Any], carried: Parts) -> None:
+    """Exactly one holder each. A balancer that was not counted may be a second one."""
     rows, facts = [], []
-    for name, status in sorted(part.values.items()):
-        writes, reads = _routed(status, "postgresql-primary"), _routed(status, "postgresql-replica")
-        write_level = read_level = ""
-        if writes != ([leader] if leader else []):
-            seen = f"HAProxy sends writes to {', '.join(writes) or 'nobody'}, Patroni's leader is {leader or 'unknown'}"
-            write_level = health.note(BAD, name, seen, f"echo 'show stat' | socat - /run/haproxy/admin.sock on {name}")
-        if strangers := sorted(set(reads) - streaming - {leader}):
-            seen = f"HAProxy sends reads to {', '.join(strangers)}, which do not stream"
-            read_level = health.note(BAD, name, seen, f"echo 'show stat' | socat - /run/haproxy/admin.sock on {name}")
-        elif missing := sorted(streaming - set(reads)):
-            seen = f"HAProxy sends no reads to {', '.join(missing)}"
-            read_level = health.note(DOUBTFUL, name, seen, "they lag, or their check fails: see fab status again in a moment")
-        others = []
-        for backend in status["backends"]:
-            if backend["name"] in ("postgresql-primary", "postgresql-replica") or not _servers(status, backend["name"]):
-                continue
-            servers = _servers(status, backend["name"])
-            down = sorted(server["name"] for server in servers if not server["up"])
-            level = ""
-            if len(down) == len(servers):
-                level = health.note(BAD, name, f"service {backend['name']}: no server is up", "look at the servers of that service")
-            elif down:
-                level = health.note(DOUBTFUL, name, f"service {backend['name']}: {', '.join(down)} down", "look at these servers")
-            others.append(Cell(f"{backend['name']} {len(servers) - len(down)}/{len(servers)}", level))
-        worst = BAD if any(cell.level == BAD for cell in others) else DOUBTFUL if any(cell.level for cell in others) else ""
+    balancers = _names(topology["balancers"])
+    uncounted = [name for name in balancers if name not in carried]
+    for virtual in topology["virtual_addresses"]:
+        wanted = ip_address(virtual["address"])
+        holders = sorted(name for name, addresses in carried.items() if wanted in map(ip_address, addresses))
+        seen = f"held by {', '.join(holders) or 'nobody'}"
+        if uncounted:
+            seen += f"; {', '.join(uncounted)} not counted"
+        level = ""
+        if len(holders) != 1 or not set(holders) <= set(balancers):
+            mend = "systemctl status keepalived haproxy on the balancers; no other host may carry the address"
+            level = health.note(BAD, virtual["address"], seen, mend)
+        elif uncounted:
+            level = health.note(DOUBTFUL, virtual["address"], seen, "bring these balancers back")
+        facts.append(
+            {"name": virtual["name"], "address": virtual["address"], "holders": holders, "uncounted": uncounted}
+        )
+        cells = (virtual["name"], virtual["address"], str(virtual["virtual_router_id"]))
+        rows.append((*map(Cell, cells), Cell(", ".join(holders) or "nobody", level)))
+    health.facts["virtual_addresses"] = facts
+    counted = len(balancers) - len(uncounted)
+    title = f"Virtual addresses: counted over {counted} of {len(balancers)} balancers"
+    columns = ("name", "address", "router id", "holder")
+    health.tables.append(Table(Cell(title, DOUBTFUL if uncounted else ""), columns, tuple(rows)))
+
+
+def _balancers(health: Health, topology: Mapping[str, Any], statuses: Parts, database: Database) -> None:
+    rows, facts = [], []
+    for name in _names(topology["balancers"]):
+        if name not in statuses:
+            rows.append((Cell(name), Cell("unknown", BAD), *[Cell("")] * 3))
+            continue
+        status = statuses[name]
+        servers = [haproxy.Server(**server) for server in status["servers"]]
+        writes, reads = (
+            haproxy.serving(servers, haproxy.PRIMARY_BACKEND),
+            haproxy.serving(servers, haproxy.REPLICA_BACKEND),
+        )
+        write_level = _writes(health, name, writes, database)
+        read_level = _reads(health, name, reads, database)
+        services = [_service(health, name, service, servers) for service in topology["services"]]
         facts.append({"name": name, "writes": writes, "reads": reads, "agrees": not write_level and not read_level})
         rows.append(
             (
                 Cell(name),
                 Cell(", ".join(writes) or "nobody", write_level),
                 Cell(", ".join(reads) or "nobody", read_level),
-                Cell(", ".join(cell.text for cell in others), worst),
+                Cell(", ".join(cell.text for cell in services), _worst([cell.level for cell in services])),
                 Cell(f"{status['process']['connections']}/{status['process']['maximum_connections']}"),
             )
         )
     health.facts["balancers"] = facts
-    health.tables.append(
-        Table(
-            f"HAProxy, beside Patroni's leader {leader or 'unknown'}",
-            ("balancer", "writes go to", "reads go to", "services up", "connections"),
-            tuple(rows),
+    columns = ("balancer", "writes go to", "reads go to", "servers", "connections")
+    title = Cell(f"HAProxy, beside Patroni's leader {database.leader or 'unknown'}")
+    health.tables.append(Table(title, columns, tuple(rows)))
+
+
+def _writes(health: Health, name: str, writes: Sequence[str], database: Database) -> str:
+    mend = f"echo 'show stat' | socat - {haproxy.ADMIN_SOCKET} on {name}"
+    if len(writes) > 1:
+        return health.note(
+            BAD, name, f"HAProxy sees {len(writes)} primaries, {', '.join(writes)}: it refuses writes", mend
         )
-    )
+    if not database.agreed:
+        return DOUBTFUL
+    if writes != ((database.leader,) if database.leader else ()):
+        said = f"HAProxy sends writes to {', '.join(writes) or 'nobody'}, Patroni's leader is {database.leader or 'nobody'}"
+        return health.note(BAD, name, said, mend)
+    return ""
 
 
-def _servers(status: Mapping[str, Any], backend: str) -> list[Mapping[str, Any]]:
-    return [server for server in status["servers"] if server["backend"] == backend]
+def _reads(health: Health, name: str, reads: Sequence[str], database: Database) -> str:
+    if not database.agreed:
+        return DOUBTFUL
+    mend = f"echo 'show stat' | socat - {haproxy.ADMIN_SOCKET} on {name}"
+    if strangers := sorted(set(reads) - database.streaming):
+        return health.note(BAD, name, f"HAProxy sends reads to {', '.join(strangers)}: no streaming replica", mend)
+    if not reads:
+        return health.note(BAD, name, "HAProxy has no replica to send reads to", mend)
+    if missing := sorted(database.streaming - set(reads)):
+        mend = "it lags, its check fails, or it was drained: look again in a moment"
+        return health.note(DOUBTFUL, name, f"HAProxy sends no reads to {', '.join(missing)}", mend)
+    return ""
 
 
-def _routed(status: Mapping[str, Any], backend: str) -> list[str]:
-    usable = [s for s in _servers(status, backend) if s["up"] and s["state"] == "ready" and s["weight"] > 0]
-    return sorted(s["name"] for s in usable if not s["spare"]) or sorted(s["name"] for s in usable)
+def _service(health: Health, name: str, service: Mapping[str, Any], servers: Sequence[haproxy.Server]) -> Cell:
+    """One service's usable servers. Too few is an outage, one that is down is lost redundancy."""
+    # Of two backends, this one has the spares too.
+    backends = {server.backend for server in servers}
+    backend = next((b for b in (f"{service['name']}-with-spares", service["name"]) if b in backends), service["name"])
+    mine = [server for server in servers if server.backend == backend]
+    usable = sum(server.serves for server in mine)
+    subject = f"service {service['name']} on {name}"
+    mend = "systemctl status and journalctl on those servers"
+    level = ""
+    if usable < max(service["minimum_servers"], 1):
+        seen = f"{usable} of {len(service['servers'])} servers usable; needs {max(service['minimum_servers'], 1)}"
+        level = health.note(BAD, subject, seen, mend)
+    elif down := sorted(server.name for server in mine if not server.up and server.state == "ready"):
+        level = health.note(BAD, subject, f"{', '.join(down)} down", mend)
+    elif away := sorted(f"{server.name} ({server.state})" for server in mine if not server.serves):
+        level = health.note(DOUBTFUL, subject, f"taken out: {', '.join(away)}", "module haproxy_server, state: ready")
+    return Cell(f"{service['name']} {usable}/{len(service['servers'])}", level)
 
 
-def _etcd(health: Health, topology: Mapping[str, Any], part: Part) -> None:
-    wanted = [member["name"] for member in topology["etcd"]["members"]]
-    view = max(part.values.values(), key=lambda seen: sum(a["healthy"] for a in seen["answers"]), default=None)
-    rows: list[tuple[Cell, ...]] = []
-    leader, healthy = None, []
-    if view is None:
-        health.note(BAD, "etcd", "no member was asked", "systemctl status etcd on the etcd hosts")
-    else:
-        names = {answer["status"]["member_id"]: answer["name"] for answer in view["answers"] if answer["status"]}
-        leaders = {answer["status"]["leader_id"] for answer in view["answers"] if answer["healthy"]}
-        leader = names.get(next(iter(leaders))) if len(leaders) == 1 else None
-        healthy = [answer["name"] for answer in view["answers"] if answer["healthy"]]
-        for answer in view["answers"]:
-            level = ""
-            if not answer["healthy"]:
-                level = health.note(BAD, f"etcd on {answer['name']}", answer["reason"], f"systemctl status etcd on {answer['name']}")
-            status = answer["status"] or {}
-            rows.append(
-                (
-                    Cell(answer["name"]),
-                    Cell("leader" if answer["name"] == leader else "follower" if answer["healthy"] else "not healthy", level),
-                    Cell(str(status.get("raft_term", ""))),
-                    Cell(_bytes(status["db_size"]) if status else ""),
-                )
-            )
-        for alarm in view["alarms"]:
-            mend = "etcdctl defrag, then etcdctl alarm disarm; see roles/etcd/README.md"
-            health.note(BAD, f"etcd on {names.get(alarm['member_id'], alarm['member_id'])}", f"alarm {alarm['kind']}", mend)
-        if leader is None:
-            health.note(BAD, "etcd", "members name no single leader", "systemctl status etcd on the etcd hosts")
+# etcd
+
+
+def _etcd(health: Health, topology: Mapping[str, Any], views: Parts) -> None:
+    wanted = _names(topology["etcd"]["members"])
     quorum = len(wanted) // 2 + 1
-    health.facts["etcd"] = {"leader": leader, "healthy": healthy, "members": wanted, "quorum": quorum}
-    health.tables.append(
-        Table(
-            f"etcd: {len(healthy)} of {len(wanted)} healthy, quorum is {quorum}, leader {leader or 'unknown'}",
-            ("member", "state", "term", "size"),
-            tuple(rows),
-        )
+    # Who has a quorum sees most.
+    view: Mapping[str, Any] = max(
+        views.values(),
+        key=lambda seen: sum(answer["healthy"] for answer in seen["answers"]),
+        default={"answers": [], "members": [], "alarms": []},
     )
+    answers = {answer["name"]: answer for answer in view["answers"]}
+    names = {answer["status"]["member_id"]: name for name, answer in answers.items() if answer["status"]}
+    leaders = {answer["status"]["leader_id"] for answer in answers.values() if answer["healthy"]}
+    leader = names.get(next(iter(leaders))) if len(leaders) == 1 else None
+    healthy = [name for name, answer in answers.items() if answer["healthy"]]
+    if leader is None:
+        health.note(
+            BAD, "etcd", "its members name no single leader of theirs", "systemctl status etcd on the etcd hosts"
+        )
+    if len({answer["status"]["cluster_id"] for answer in answers.values() if answer["status"]}) > 1:
+        health.note(
+            BAD, "etcd", "its members are of more than one cluster", "see roles/etcd/README.md, a member that is lost"
+        )
+    for alarm in view["alarms"]:
+        mend = "etcdctl defrag, then etcdctl alarm disarm; see roles/etcd/README.md"
+        health.note(
+            BAD, f"etcd on {names.get(alarm['member_id'], hex(alarm['member_id']))}", f"alarm {alarm['kind']}", mend
+        )
+    for member in view["members"]:
+        if member["name"] not in wanted:
+            said = f"{member['name'] or hex(member['id'])} is a member, but not in the inventory"
+            health.note(DOUBTFUL, "etcd", said, "if it is gone for good: module etcd_member, state: absent")
+    rows = tuple(_etcd_row(health, name, answers.get(name), leader, views) for name in wanted)
+    health.facts["etcd"] = {"leader": leader, "healthy": healthy, "members": wanted, "quorum": quorum}
+    title = f"etcd: {len(healthy)} of {len(wanted)} healthy, quorum {quorum}, leader {leader or 'unknown'}"
+    level = "" if leader and len(healthy) == len(wanted) else BAD
+    health.tables.append(Table(Cell(title, level), ("member", "state", "term", "size"), rows))
 
 
-def _backups(health: Health, part: Part) -> None:
+def _etcd_row(
+    health: Health, name: str, answer: Mapping[str, Any] | None, leader: str | None, views: Parts
+) -> tuple[Cell, ...]:
+    if answer is None:
+        return Cell(name), Cell("unknown", BAD), Cell(""), Cell("")
+    state = "leader" if name == leader else "follower" if answer["healthy"] else "not healthy"
+    level = ""
+    mend = f"systemctl status etcd on {name}"
+    unheard = {
+        viewer: other["reason"]
+        for viewer, view in views.items()
+        for other in view["answers"]
+        if other["name"] == name and not other["healthy"]
+    }
+    if unheard:
+        whom = "" if len(unheard) == len(views) else f", as {', '.join(unheard)} sees it"
+        level = health.note(BAD, f"etcd on {name}", f"not healthy{whom}: {next(iter(unheard.values()))}", mend)
+    status = answer["status"]
+    if status is None:
+        return Cell(name), Cell(state, level), Cell(""), Cell("")
+    if status["learner"]:
+        state = "learner"
+        level = level or health.note(DOUBTFUL, f"etcd on {name}", "a learner: it has no vote yet", mend)
+    return Cell(name), Cell(state, level), Cell(str(status["raft_term"])), Cell(_bytes(status["db_size"]))
+
+
+# Backups and timers
+
+
+def _backups(health: Health, repositories: Parts) -> None:
     rows: list[tuple[Cell, ...]] = []
-    for name, found in sorted(part.values.items()):
+    title = Cell("Backups: unknown", BAD)
+    health.facts["backups"] = None
+    for name, found in repositories.items():
         health.facts["backups"] = found
         for problem in found["problems"]:
             health.note(BAD, f"backups on {name}", problem, f"journalctl -u 'standfast-backup@*' on {name}")
+        level = BAD if found["problems"] else ""
+        if found["newest"]:
+            title = Cell(f"Backups: newest {_age(min(backup['age_s'] for backup in found['newest']))} old", level)
+        else:
+            mend = f"systemctl start standfast-backup@full.service on {name}"
+            title = Cell("Backups: none", health.note(BAD, f"backups on {name}", "there is none", mend))
         for backup in found["newest"]:
             cells = (backup["type"], backup["label"], _age(backup["age_s"]), _bytes(backup["database_bytes"]))
             rows.append(tuple(map(Cell, cells)))
-        if not found["newest"]:
-            mend = f"systemctl start standfast-backup@full.service on {name}"
-            rows.append((Cell("none", health.note(BAD, f"backups on {name}", "there is none", mend)), Cell(""), Cell(""), Cell("")))
-    health.tables.append(Table("Newest backups", ("type", "label", "age", "database size"), tuple(rows)))
+        if found["running"]:
+            rows.append((Cell("running"), Cell("", ""), Cell("now"), Cell("")))
+    health.tables.append(Table(title, ("type", "label", "age", "database"), tuple(rows)))
 
 
-def _timers(health: Health, part: Part) -> None:
+def _timers(health: Health, hosts: Parts) -> None:
     rows = []
-    for name, timers in sorted(part.values.items()):
-        health.facts["timers"] = timers
+    for name, timers in hosts.items():
         if not timers:
-            health.note(BAD, f"timers on {name}", "there is none", "run playbooks/backups.yml")
+            health.note(BAD, f"timers on {name}", "there is none", "run playbooks/site.yml")
         for timer in timers:
-            level = ""
             for problem in timer["problems"]:
-                level = health.note(BAD, timer["name"], problem, f"systemctl status {timer['name']} on {name}")
+                health.note(BAD, f"timers on {name}", problem, f"systemctl status {timer['name']} on {name}")
+            level = BAD if timer["problems"] else ""
             last = "never" if timer["last_s"] is None else f"{_age(timer['last_s'])} ago"
-            due = "now" if timer["next_s"] is None else f"in {_age(timer['next_s'])}"
-            rows.append((Cell(timer["name"], level), Cell(due, level), Cell(last), Cell(timer["result"])))
-    health.tables.append(Table("Timers", ("timer", "next", "last", "result"), tuple(rows)))
+            due = "-" if timer["next_s"] is None else f"in {_age(timer['next_s'])}"
+            result = Cell(timer["result"], level)
+            rows.append(
+                (Cell(name), Cell(timer["name"].removesuffix(".timer"), level), Cell(due, level), Cell(last), result)
+            )
+    health.facts["timers"] = dict(hosts)
+    health.tables.append(Table(Cell("Timers"), ("host", "timer", "next", "last", "result"), tuple(rows)))
 
 
-def _units(health: Health, part: Part) -> None:
-    for name, states in sorted(part.values.items()):
-        for unit, state in sorted(states.items()):
-            if state != "active":
-                health.note(BAD, f"{unit} on {name}", state, f"systemctl status {unit} on {name}")
+# Hosts
 
 
-def _certificates(health: Health, part: Part) -> None:
-    days = {name: round(left, 1) for name, left in sorted(part.values.items())}
-    health.facts["certificate_days"] = days
-    cells = []
-    for name, left in days.items():
-        level = BAD if left < CERTIFICATE_DAYS_BAD else DOUBTFUL if left < CERTIFICATE_DAYS_DOUBTFUL else ""
+def _units(health: Health, hosts: Parts) -> dict[str, Cell]:
+    health.facts["units"] = dict(hosts)
+    cells = {}
+    for name, states in hosts.items():
+        wrong = {unit: state for unit, state in states.items() if state not in ("active", "reloading")}
+        for unit, state in wrong.items():
+            health.note(BAD, f"{unit} on {name}", state, f"systemctl status {unit} on {name}")
+        seen = ", ".join(f"{unit.removesuffix('.service')} {state}" for unit, state in wrong.items())
+        cells[name] = Cell(seen, BAD) if wrong else Cell(f"{len(states)} active")
+    return cells
+
+
+def _certificates(health: Health, hosts: Parts) -> dict[str, Cell]:
+    health.facts["certificate_days"] = {name: round(days, 1) for name, days in hosts.items()}
+    cells = {}
+    for name, days in hosts.items():
+        level = BAD if days < CERTIFICATE_DAYS_BAD else DOUBTFUL if days < CERTIFICATE_DAYS_DOUBTFUL else ""
+        # Rounded down: what is shown is there.
+        seen = f"{int(days)} days left" if days >= 0 else f"expired {-days:.1f} days ago"
         if level:
-            health.note(level, f"certificate of {name}", f"{left:g} days left", "run playbooks/certificates.yml")
-        cells.append((Cell(name), Cell(f"{left:.0f}", level)))
-    least = min(days.values(), default=None)
-    title = "Certificates" if least is None else f"Certificates: {least:.0f} days left on the first to expire"
-    bad = tuple(row for row in cells if row[1].level)
-    health.tables.append(Table(title, ("host", "days left"), bad))
+            health.note(level, f"certificate of {name}", seen, "run playbooks/certificates.yml")
+        cells[name] = Cell(seen, level)
+    return cells
+
+
+def _hosts(
+    health: Health, topology: Mapping[str, Any], units: Mapping[str, Cell], certificates: Mapping[str, Cell]
+) -> None:
+    silent = health.facts["unreachable"]
+    rows = []
+    for name, host in topology["hosts"].items():
+        unknown = Cell("does not answer", BAD) if name in silent else Cell("unknown", BAD)
+        if host["functions"] == ["client"]:
+            certificate = Cell("needs none")
+        else:
+            certificate = certificates.get(name, Cell("" if name in silent else "unknown", BAD))
+        rows.append(
+            (
+                Cell(name, BAD if name in silent else ""),
+                Cell(", ".join(host["functions"])),
+                units.get(name, unknown),
+                certificate,
+            )
+        )
+    answered = len(rows) - len(silent)
+    title = Cell(f"Hosts: {answered} of {len(rows)} answer", BAD if silent else "")
+    health.tables.append(Table(title, ("host", "for", "units", "certificate"), tuple(rows)))
 
 
 def _bytes(number: float) -> str:

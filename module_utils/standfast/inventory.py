@@ -118,7 +118,7 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
     if AnsibleCollectionConfig.collection_finder is None:
         # Outside of Ansible's own programs nobody has done it: without, no lookup is found.
         init_plugin_loader()
-    loader = loader or _loader()
+    loader = loader or vault_loader()
     manager = InventoryManager(loader=loader, sources=list(sources))
     variables = VariableManager(loader=loader, inventory=manager)
     # What the playbooks derive is no input, and stands on a topology that does not exist yet.
@@ -156,7 +156,7 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
     return Inventory(groups, settings, frozenset(names), directory, unresolved, catalogue)
 
 
-def _loader() -> DataLoader:
+def vault_loader() -> DataLoader:
     """A loader with the vault passwords that ansible.cfg or the environment name."""
     loader = DataLoader()
     first = VaultSecretsContext.current(optional=True) is None

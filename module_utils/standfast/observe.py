@@ -26,6 +26,7 @@ ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 # Where the roles put their units, and a watchdog its device.
 UNIT_FILES = Path("/etc/systemd/system")
 WATCHDOG = Path("/dev/watchdog")
+FIREWALL = "standfast-firewall.service"
 
 # The timers that the roles set up, by what the host is for: glob patterns of their files.
 TIMERS: Mapping[str, str] = {"backup": "standfast-backup@*.timer", "etcd": "etcd-defragmentation.timer"}
@@ -67,7 +68,7 @@ def addresses() -> list[str]:
     return [address["local"] for link in links for address in link["addr_info"]]
 
 
-def expected_units(topology: Mapping[str, Any], name: str) -> list[str]:
+def expected_units(topology: Mapping[str, Any], name: str, unit_files: Path = UNIT_FILES) -> list[str]:
     """The units that must run on a host: who listens there, and those that need no port.
 
     ssh.service is left out: it may be socket-activated, and this question has come through it.
@@ -75,7 +76,10 @@ def expected_units(topology: Mapping[str, Any], name: str) -> list[str]:
     units = {port["unit"] for port in topology["ports"][name]} - {"ssh.service"}
     if "balancer" in topology["hosts"][name]["functions"]:
         units.add("keepalived.service")
-    return sorted({*units, "standfast-firewall.service"})
+    # Who switches the firewall off takes its unit away.
+    if (unit_files / FIREWALL).exists():
+        units.add(FIREWALL)
+    return sorted(units)
 
 
 def unit_states(units: Sequence[str]) -> dict[str, str]:
@@ -186,7 +190,9 @@ def timers(patterns: Sequence[str], unit_files: Path = UNIT_FILES) -> list[dict[
 
 
 def _run(arguments: Sequence[str]) -> pgbackrest.Completed:
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=ENVIRONMENT)
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=ENVIRONMENT
+    )
     return pgbackrest.Completed(done.returncode, done.stdout, done.stderr)
 
 
