@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import select
 import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -106,6 +108,34 @@ def routes(inventory: Path) -> dict[str, Route]:
     return found
 
 
+class Proxy(paramiko.ProxyCommand):
+    """A proxy command whose end is seen at once, with what it said; paramiko's own goes round until its timeout."""
+
+    def recv(self, size: int) -> bytes:
+        """As a socket does: what is there, and nothing at the end."""
+        output, errors = self.process.stdout, self.process.stderr
+        if output is None or errors is None or not select.select([output], [], [], self.timeout)[0]:
+            raise TimeoutError
+        data = os.read(output.fileno(), size)
+        if not data and self.process.wait(CONNECT_TIMEOUT_S) != 0:
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            raise paramiko.ProxyCommandFailure(shlex.join(self.cmd), said[-1] if said else "no reason given")
+        return data
+
+    def close(self) -> None:
+        """End the command, and wait for it."""
+        self.process.terminate()
+        self.process.wait(CONNECT_TIMEOUT_S)
+
+
+class ProxiedConnection(Connection):  # type: ignore[misc]  # fabric has no types
+    """A connection that goes through such a proxy where the ssh configuration names one."""
+
+    def open_gateway(self) -> Any:
+        """The proxy command, or what fabric makes of a jump host."""
+        return Proxy(self.gateway) if isinstance(self.gateway, str) else super().open_gateway()
+
+
 def connect(to: Route) -> Connection:
     """A fabric connection, bounded in time, that accepts only host keys that are known already."""
     arguments: dict[str, Any] = {
@@ -115,7 +145,7 @@ def connect(to: Route) -> Connection:
     }
     if to.key:
         arguments["key_filename"] = to.key
-    connection = Connection(
+    connection = ProxiedConnection(
         to.host,
         user=to.user,
         port=to.port,
@@ -176,6 +206,8 @@ def observe(name: str, to: Route, topology: Mapping[str, Any]) -> Mapping[str, A
             if not stdout.channel.status_event.wait(CONNECT_TIMEOUT_S):
                 return "the connection ended before the observer did"
             code = stdout.channel.recv_exit_status()
+    except paramiko.ProxyCommandFailure as error:
+        return one_line(f"the proxy command ended: {error.error}")
     except TimeoutError:
         return f"no answer within {OBSERVE_TIMEOUT_S} s"
     except (OSError, EOFError, ValueError, paramiko.SSHException) as error:

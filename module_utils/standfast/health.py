@@ -193,14 +193,12 @@ def _database(health: Health, topology: Mapping[str, Any], views: Parts, watchdo
         "expected_views": len(expected),
         "watchdogs": dict(watchdogs),
     }
-    title = (
-        f"PostgreSQL: leader {leader}, timeline {view['timeline']}, " if leader else "PostgreSQL: no agreed leader, "
-    )
-    seen = f"seen alike by {len(views)} of {len(expected)} members" if not doubts else "members do not agree"
-    columns = ("member", "role", "state", "timeline", "lag", "sync", "watchdog", "restart pending")
+    title = f"PostgreSQL: leader {leader}, timeline {view['timeline']}" if leader else "PostgreSQL: no leader"
+    title += "; members do not agree" if doubts else f", seen alike by {len(views)} of {len(expected)} members"
+    columns = ["member", "role", "state", "timeline", "lag", "sync", "watchdog", "restart pending"]
     if not any(row[-1].text for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    health.tables.append(Table(Cell(title + seen, BAD if doubts else ""), columns, tuple(rows)))
+    health.tables.append(Table(Cell(title, BAD if doubts else ""), tuple(columns), tuple(rows)))
     return Database(agreed, leader, frozenset(streaming))
 
 
