@@ -795,8 +795,12 @@ def _firewall(
                 "services",
                 "tcp",
                 tuple(public),
-                # The other balancer may hold the address that a check or a smoke test on this one dials.
-                (*client_ranges, *hosts("clients", "applications", "balancers")),
+                # The other balancer may hold the address that a check on this one dials. Without clients of its
+                # own, the cluster is tried out from a database host (playbooks/smoke.yml).
+                (
+                    *client_ranges,
+                    *hosts("clients", "applications", "balancers", *(() if members["clients"] else ("databases",))),
+                ),
             )
             # Whoever manages the hosts; without such a list, at most those who use the services.
             if "haproxy_stats_port" in ports:

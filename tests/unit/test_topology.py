@@ -161,6 +161,17 @@ def test_firewall_admits_exactly_the_flows(source: str, target: str, port: int, 
     assert admitted is allowed
 
 
+@pytest.mark.parametrize("clients", [True, False], ids=["clients", "no-clients"])
+def test_databases_use_the_services_only_where_no_client_can_try_them_out(clients: bool) -> None:
+    inventory = draft()
+    inventory["variables"]["client_ranges"] = ["10.99.0.0/16"]
+    if not clients:
+        remove_host(inventory, "client1")
+    found = derive(raw(inventory))
+    for balancer in ("balancer1", "balancer2"):
+        assert ("10.20.0.21/32" in rules(found, balancer)["services"].sources) is not clients
+
+
 def test_vrrp_comes_from_the_other_balancers_only() -> None:
     found = two_families()
     rule = rules(found, "balancer1")["vrrp"]
