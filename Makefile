@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap up down status check lint test lock distclean
+.PHONY: help bootstrap up down status check lint docs test lock distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,6 +48,9 @@ test: check ## everything that CI runs
 	pytest tests/lab/live
 	molecule destroy
 	molecule test --all
+
+docs: bootstrap ## write the roles' lists of variables anew from their argument specs
+	for role in roles/*/; do aar-doc $$role markdown || exit; done
 
 lock: bootstrap ## write requirements.lock anew from requirements.in
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

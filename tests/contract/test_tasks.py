@@ -12,7 +12,11 @@ TASKS = all_tasks()
 STEPS = ("preflight", "install", "configure", "service")
 
 # Every command a role or playbook runs, with the reason why no module serves.
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "preflight | Ask systemd-networkd which files configure the interfaces": (
+        "no module tells which .network file networkd applies to an interface"
+    ),
+}
 
 
 def command_of(task: Task) -> Any:
