@@ -76,6 +76,12 @@ class Health:
         self.findings.append(Finding(level, subject, seen, mend))
         return level
 
+    def show(self, title: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], since: int) -> None:
+        """Add a table, its title as bad as its worst cell and the worst that was noted `since` so many findings."""
+        levels = {finding.level for finding in self.findings[since:]}
+        levels |= {cell.level for row in rows for cell in row}
+        self.tables.append(Table(Cell(title, _worst(levels)), tuple(columns), tuple(rows)))
+
 
 @dataclass(frozen=True)
 class Database:
@@ -98,8 +104,8 @@ def judge(topology: Mapping[str, Any], observations: Mapping[str, Observation]) 
     _etcd(health, topology, part("etcd", "etcd"))
     _virtual_addresses(health, topology, part("addresses"))
     _balancers(health, topology, part("haproxy", "balancer"), database)
-    _backups(health, part("backups", "backup"))
-    _timers(health, part("timers", "backup", "etcd"))
+    _backups(health, topology, part("backups", "backup"))
+    _timers(health, topology, part("timers", "backup", "etcd"))
     units = _units(health, part("units"))
     certificates = _certificates(
         health, part("certificate_days", "balancer", "database", "etcd", "backup", "application")
@@ -148,6 +154,7 @@ def _worst(levels: Collection[str]) -> str:
 
 def _database(health: Health, topology: Mapping[str, Any], views: Parts, watchdogs: Parts) -> Database:
     """The leader and the replicas that stream, by agreement of all members as each of them sees all."""
+    since = len(health.findings)
     expected = _names(topology["databases"])
     leaders = {view["leader"] for view in views.values()}
     agreed = len(leaders) == 1
@@ -198,7 +205,7 @@ def _database(health: Health, topology: Mapping[str, Any], views: Parts, watchdo
     columns = ["member", "role", "state", "timeline", "lag", "sync", "watchdog", "restart pending"]
     if not any(row[-1].text for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    health.tables.append(Table(Cell(title, BAD if doubts else ""), tuple(columns), tuple(rows)))
+    health.show(title, columns, rows, since)
     return Database(agreed, leader, frozenset(streaming))
 
 
@@ -279,6 +286,7 @@ def _synchronous(health: Health, view: Mapping[str, Any], synchronous: Sequence[
 
 def _virtual_addresses(health: Health, topology: Mapping[str, Any], carried: Parts) -> None:
     """Exactly one holder each. A balancer that was not counted may be a second one."""
+    since = len(health.findings)
     rows, facts = [], []
     balancers = _names(topology["balancers"])
     uncounted = [name for name in balancers if name not in carried]
@@ -303,10 +311,11 @@ def _virtual_addresses(health: Health, topology: Mapping[str, Any], carried: Par
     counted = len(balancers) - len(uncounted)
     title = f"Virtual addresses: counted over {counted} of {len(balancers)} balancers"
     columns = ("name", "address", "router id", "holder")
-    health.tables.append(Table(Cell(title, DOUBTFUL if uncounted else ""), columns, tuple(rows)))
+    health.show(title, columns, rows, since)
 
 
 def _balancers(health: Health, topology: Mapping[str, Any], statuses: Parts, database: Database) -> None:
+    since = len(health.findings)
     rows, facts = [], []
     for name in _names(topology["balancers"]):
         if name not in statuses:
@@ -333,8 +342,7 @@ def _balancers(health: Health, topology: Mapping[str, Any], statuses: Parts, dat
         )
     health.facts["balancers"] = facts
     columns = ("balancer", "writes go to", "reads go to", "servers", "connections")
-    title = Cell(f"HAProxy, beside Patroni's leader {database.leader or 'unknown'}")
-    health.tables.append(Table(title, columns, tuple(rows)))
+    health.show(f"HAProxy, beside Patroni's leader {database.leader or 'unknown'}", columns, rows, since)
 
 
 def _writes(health: Health, name: str, writes: Sequence[str], database: Database) -> str:
@@ -389,6 +397,7 @@ def _service(health: Health, name: str, service: Mapping[str, Any], servers: Seq
 
 
 def _etcd(health: Health, topology: Mapping[str, Any], views: Parts) -> None:
+    since = len(health.findings)
     wanted = _names(topology["etcd"]["members"])
     quorum = len(wanted) // 2 + 1
     # Who has a quorum sees most.
@@ -422,8 +431,7 @@ def _etcd(health: Health, topology: Mapping[str, Any], views: Parts) -> None:
     rows = tuple(_etcd_row(health, name, answers.get(name), leader, views) for name in wanted)
     health.facts["etcd"] = {"leader": leader, "healthy": healthy, "members": wanted, "quorum": quorum}
     title = f"etcd: {len(healthy)} of {len(wanted)} healthy, quorum {quorum}, leader {leader or 'unknown'}"
-    level = "" if leader and len(healthy) == len(wanted) else BAD
-    health.tables.append(Table(Cell(title, level), ("member", "state", "term", "size"), rows))
+    health.show(title, ("member", "state", "term", "size"), rows, since)
 
 
 def _etcd_row(
@@ -455,45 +463,61 @@ def _etcd_row(
 # Backups and timers
 
 
-def _backups(health: Health, repositories: Parts) -> None:
-    rows: list[tuple[Cell, ...]] = []
-    title = Cell("Backups: unknown", BAD)
-    health.facts["backups"] = None
-    for name, found in repositories.items():
-        health.facts["backups"] = found
+def _backups(health: Health, topology: Mapping[str, Any], repositories: Parts) -> None:
+    since = len(health.findings)
+    name = topology["backup"]["name"]
+    found = repositories.get(name)
+    health.facts["backups"] = found
+    title, rows = "Backups: unknown", [(Cell("unknown", BAD), *[Cell("")] * 3)]
+    if found is not None:
         for problem in found["problems"]:
             health.note(BAD, f"backups on {name}", problem, f"journalctl -u 'standfast-backup@*' on {name}")
-        level = BAD if found["problems"] else ""
-        if found["newest"]:
-            title = Cell(f"Backups: newest {_age(min(backup['age_s'] for backup in found['newest']))} old", level)
-        else:
+        if not found["newest"]:
             mend = f"systemctl start standfast-backup@full.service on {name}"
-            title = Cell("Backups: none", health.note(BAD, f"backups on {name}", "there is none", mend))
-        for backup in found["newest"]:
-            cells = (backup["type"], backup["label"], _age(backup["age_s"]), _bytes(backup["database_bytes"]))
-            rows.append(tuple(map(Cell, cells)))
+            health.note(BAD, f"backups on {name}", "there is none", mend)
+        newest = min((backup["age_s"] for backup in found["newest"]), default=None)
+        title = "Backups: none" if newest is None else f"Backups: newest {_age(newest)} old"
         if found["running"]:
-            rows.append((Cell("running"), Cell("", ""), Cell("now"), Cell("")))
-    health.tables.append(Table(title, ("type", "label", "age", "database"), tuple(rows)))
-
-
-def _timers(health: Health, hosts: Parts) -> None:
-    rows = []
-    for name, timers in hosts.items():
-        if not timers:
-            health.note(BAD, f"timers on {name}", "there is none", "run playbooks/site.yml")
-        for timer in timers:
-            for problem in timer["problems"]:
-                health.note(BAD, f"timers on {name}", problem, f"systemctl status {timer['name']} on {name}")
-            level = BAD if timer["problems"] else ""
-            last = "never" if timer["last_s"] is None else f"{_age(timer['last_s'])} ago"
-            due = "-" if timer["next_s"] is None else f"in {_age(timer['next_s'])}"
-            result = Cell(timer["result"], level)
-            rows.append(
-                (Cell(name), Cell(timer["name"].removesuffix(".timer"), level), Cell(due, level), Cell(last), result)
+            title += ", another runs"
+        rows = [
+            (
+                Cell(backup["type"]),
+                Cell(backup["label"]),
+                Cell(_age(backup["age_s"])),
+                Cell(_bytes(backup["database_bytes"])),
             )
+            for backup in found["newest"]
+        ]
+    health.show(title, ("type", "label", "age", "database"), rows, since)
+
+
+def _timers(health: Health, topology: Mapping[str, Any], hosts: Parts) -> None:
+    since = len(health.findings)
+    rows: list[tuple[Cell, ...]] = []
+    for name, host in topology["hosts"].items():
+        if not {"backup", "etcd"} & set(host["functions"]):
+            continue
+        timers = hosts.get(name)
+        if not timers:
+            rows.append((Cell(name), Cell("unknown" if timers is None else "none", BAD), *[Cell("")] * 3))
+        if timers == []:
+            health.note(BAD, f"timers on {name}", "there is none", "run playbooks/site.yml")
+        rows += [_timer_row(health, name, timer) for timer in timers or ()]
     health.facts["timers"] = dict(hosts)
-    health.tables.append(Table(Cell("Timers"), ("host", "timer", "next", "last", "result"), tuple(rows)))
+    health.show("Timers", ("host", "timer", "next", "last", "result"), rows, since)
+
+
+def _timer_row(health: Health, host: str, timer: Mapping[str, Any]) -> tuple[Cell, ...]:
+    level = ""
+    for problem in timer["problems"]:
+        level = health.note(BAD, f"timers on {host}", problem, f"systemctl status {timer['name']} on {host}")
+    return (
+        Cell(host),
+        Cell(timer["name"].removesuffix(".timer"), level),
+        Cell("-" if timer["next_s"] is None else f"in {_age(timer['next_s'])}", level),
+        Cell("never" if timer["last_s"] is None else f"{_age(timer['last_s'])} ago"),
+        Cell(timer["result"], level),
+    )
 
 
 # Hosts
@@ -544,8 +568,8 @@ def _hosts(
             )
         )
     answered = len(rows) - len(silent)
-    title = Cell(f"Hosts: {answered} of {len(rows)} answer", BAD if silent else "")
-    health.tables.append(Table(title, ("host", "for", "units", "certificate"), tuple(rows)))
+    title = f"Hosts: {answered} of {len(rows)} answer"
+    health.show(title, ("host", "for", "units", "certificate"), rows, len(health.findings))
 
 
 def _bytes(number: float) -> str:
