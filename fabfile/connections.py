@@ -111,16 +111,28 @@ def routes(inventory: Path) -> dict[str, Route]:
 class Proxy(paramiko.ProxyCommand):
     """A proxy command whose end is seen at once, with what it said; paramiko's own goes round until its timeout."""
 
+    def send(self, content: Any) -> int:
+        """Bytes to the command, as paramiko's own."""
+        try:
+            return super().send(content)
+        except paramiko.ProxyCommandFailure as error:
+            raise self._failure() from error
+
     def recv(self, size: int) -> bytes:
         """As a socket does: what is there, and nothing at the end."""
-        output, errors = self.process.stdout, self.process.stderr
-        if output is None or errors is None or not select.select([output], [], [], self.timeout)[0]:
+        output = self.process.stdout
+        if output is None or not select.select([output], [], [], self.timeout)[0]:
             raise TimeoutError
         data = os.read(output.fileno(), size)
         if not data and self.process.wait(CONNECT_TIMEOUT_S) != 0:
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            raise paramiko.ProxyCommandFailure(shlex.join(self.cmd), said[-1] if said else "no reason given")
+            raise self._failure()
         return data
+
+    def _failure(self) -> paramiko.ProxyCommandFailure:
+        self.process.wait(CONNECT_TIMEOUT_S)
+        errors = self.process.stderr
+        said = errors.read().decode(errors="replace").strip().splitlines() if errors else []
+        return paramiko.ProxyCommandFailure(shlex.join(self.cmd), said[-1] if said else "it said nothing")
 
     def close(self) -> None:
         """End the command, and wait for it."""

@@ -84,6 +84,8 @@ def expected_units(topology: Mapping[str, Any], name: str, unit_files: Path = UN
 
 def unit_states(units: Sequence[str]) -> dict[str, str]:
     """ActiveState of each unit."""
+    if not units:
+        return {}
     shown = systemd.parse_show(_command("systemctl", "show", "--property=Id,ActiveState", *units))
     return {unit: shown.get(unit, {}).get("ActiveState", "unknown") for unit in units}
 
