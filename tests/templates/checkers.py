@@ -6,17 +6,17 @@ in podman's store until the image's definition changes. It has no network.
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
-import subprocess
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab import image, machine
-from lab.process import REPOSITORY, podman, step
+from lab.process import podman, step
+
+# For a machine that is busy with other things.
+DEADLINE_S = 300
 
 PACKAGES = "haproxy keepalived etcd-server etcd-client patroni postgresql-17 pgbackrest nftables socat chrony"
 
@@ -49,47 +49,53 @@ while True:
 """
 
 
+# Puts files in their places, runs every check on them, and takes them away again for the next host's.
+CHECK = """
+import json, pathlib, subprocess, sys
+question = json.load(sys.stdin)
+files = {pathlib.Path(path): text for path, text in question["files"].items()}
+for path, text in files.items():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755 if text.startswith("#!") else 0o644)
+for command in question["commands"]:
+    done = subprocess.run(command, shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    print(json.dumps([command, done.returncode, done.stdout]))
+for path in files:
+    path.unlink()
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one of the real programs says about the files of a host."""
+
+    command: str
+    exit_code: int
+    said: str
+
+
 @dataclass(frozen=True)
 class Checkers:
     """A running container with the real programs."""
 
     container: str
 
-    def put(self, files: Mapping[str, str]) -> None:
-        """Write files, given by their absolute paths."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for path, text in files.items():
-                entry = tarfile.TarInfo(path.lstrip("/"))
-                entry.size = len(text.encode())
-                entry.mode = 0o755 if text.startswith("#!") else 0o644
-                archive.addfile(entry, io.BytesIO(text.encode()))
-        subprocess.run(
-            [REPOSITORY / "lab/podman", "cp", "-", f"{self.container}:/"],
-            input=buffer.getvalue(),
-            timeout=60,
-            check=True,
-        )
-
     def stage(self, interfaces: Iterable[str], listeners: Iterable[tuple[str, int]]) -> None:
         """Give the container what programs look for when they check a file: interfaces, and ports that answer."""
         listeners = sorted(set(listeners))
-        for interface in sorted(set(interfaces)):
-            podman("exec", self.container, "ip", "link", "add", interface, "type", "bridge")
-        for address, _ in listeners:
-            podman("exec", self.container, "ip", "address", "add", address, "dev", "lo")
+        script = [f"ip link add {interface} type bridge" for interface in sorted(set(interfaces))]
+        script += [f"ip address add {address} dev lo" for address in sorted({address for address, _ in listeners})]
+        podman("exec", "--interactive", self.container, "sh", "-eu", stdin="\n".join(script))
         podman("exec", "--detach", self.container, "python3", "-c", LISTEN, json.dumps(listeners))
 
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        """A command's exit code and everything it said."""
-        return subprocess.run(
-            [REPOSITORY / "lab/podman", "exec", self.container, "sh", "-c", command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
+    def check(self, files: Mapping[str, str], commands: Sequence[str]) -> list[Verdict]:
+        """Every command's verdict on files, which are given by their absolute paths."""
+        question = json.dumps({"files": files, "commands": commands})
+        answers = podman(
+            "exec", "--interactive", self.container, "python3", "-c", CHECK, stdin=question, deadline=DEADLINE_S
         )
+        return [Verdict(*json.loads(line)) for line in answers.splitlines()]
 
 
 def _limits() -> list[str]:

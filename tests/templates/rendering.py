@@ -57,11 +57,13 @@ def derived(topology: str) -> dict[str, Any]:
     return read([str(TOPOLOGIES / topology)]).topology().as_fact()
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+@cache
+def _yaml(path: Path) -> Mapping[str, Any]:
     return dict(DataLoader().load_from_file(str(path), trusted_as_template=True) or {})
 
 
-def variables(topology: str, host: str) -> dict[str, Any]:
+@cache
+def variables(topology: str, host: str) -> Mapping[str, Any]:
     """All that a role's template can see on one host."""
     known = derived(topology)
     stacked: dict[str, Any] = {}
@@ -90,7 +92,7 @@ def render(topology: str, template: Template) -> Iterator[Rendered]:
     for host, known in derived(topology)["hosts"].items():
         if template.function not in ("any", *known["functions"]):
             continue
-        stacked = variables(topology, host) | {"ansible_search_path": [str(source.parents[1])]}
+        stacked = {**variables(topology, host), "ansible_search_path": [str(source.parents[1])]}
         templar = Templar(loader=DataLoader(), variables=stacked).copy_with_new_env(searchpath=[str(source.parent)])
         yield Rendered(
             topology,

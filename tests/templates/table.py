@@ -10,7 +10,11 @@ UNITS = "/etc/systemd/system"
 PACKAGED = "/usr/lib/systemd/system"
 
 TEMPLATES = [
-    Template("firewall", "nftables.standfast.conf.j2", "any", "/etc/nftables.standfast.conf"),
+    Template("firewall", "nftables.standfast.conf", "any", "/etc/nftables.standfast.conf"),
+    Template("firewall", "standfast-firewall.service", "any", f"{UNITS}/standfast-firewall.service"),
+    Template(
+        "firewall", "nftables.service.d/50-standfast.conf", "any", f"{UNITS}/nftables.service.d/50-standfast.conf"
+    ),
     Template("etcd", "etcd.env.j2", "etcd", "{{ __etcd_environment_file }}"),
     Template("etcd", "50-standfast.conf.j2", "etcd", f"{UNITS}/etcd.service.d/50-standfast.conf"),
     Template("etcd", "etcd-defragmentation.service.j2", "etcd", f"{UNITS}/etcd-defragmentation.service"),
@@ -37,7 +41,6 @@ FRAGMENTS = {("pgbackrest", "sandbox.j2")}
 
 # What a role copies as it is, by function: below roles/ROLE/files, and where it goes.
 FILES: Mapping[str, list[tuple[str, str]]] = {
-    "any": [("firewall/files", UNITS)],
     "balancer": [
         ("haproxy/files/root", ""),
         ("keepalived/files/keepalived.service.d", f"{UNITS}/keepalived.service.d"),

@@ -13,7 +13,17 @@ from tests.templates.table import CHECKS, FILES, FRAGMENTS, TEMPLATES
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.name for path in TOPOLOGIES.iterdir() if path.is_dir())
-HOSTS = [(topology, host) for topology in NAMES for host in derived(topology)["hosts"]]
+
+
+def first_hosts(topology: str) -> list[str]:
+    """One host for each combination of functions: the others' files differ in names and addresses only."""
+    seen: dict[tuple[str, ...], str] = {}
+    for name, host in derived(topology)["hosts"].items():
+        seen.setdefault(tuple(host["functions"]), name)
+    return list(seen.values())
+
+
+CHECKED = [(topology, host) for topology in NAMES for host in first_hosts(topology)]
 
 
 @cache
@@ -34,19 +44,12 @@ def files_of(topology: str, host: str) -> dict[str, str]:
     return found
 
 
-def first_hosts(topology: str) -> set[str]:
-    """One host for each combination of functions: the others' files differ in names and addresses only."""
-    seen: dict[tuple[str, ...], str] = {}
-    for name, host in derived(topology)["hosts"].items():
-        seen.setdefault(tuple(host["functions"]), name)
-    return set(seen.values())
-
-
 def test_every_template_is_in_the_table() -> None:
     found = {
         (role.name, str(path.relative_to(role / "templates")))
         for role in (ROOT / "roles").iterdir()
-        for path in (role / "templates").rglob("*.j2")
+        for path in (role / "templates").rglob("*")
+        if path.is_file()
     }
     assert found == {(template.role, template.source) for template in TEMPLATES} | FRAGMENTS
 
@@ -75,10 +78,11 @@ def test_rendered_files_are_the_approved_ones(topology: str, request: pytest.Fix
         )
 
 
-@pytest.mark.parametrize(("topology", "host"), HOSTS)
+@pytest.mark.parametrize(("topology", "host"), CHECKED)
 def test_real_programs_accept_the_files(topology: str, host: str, checkers: Checkers) -> None:
-    checkers.put(files_of(topology, host))
-    for function in ("any", *derived(topology)["hosts"][host]["functions"]):
-        for command in CHECKS.get(function, []):
-            result = checkers.run(command)
-            assert result.returncode == 0, f"{command}\n{result.stdout}"
+    functions = ("any", *derived(topology)["hosts"][host]["functions"])
+    commands = [command for function in functions for command in CHECKS.get(function, [])]
+    verdicts = checkers.check(files_of(topology, host), commands)
+    assert [verdict.command for verdict in verdicts] == commands
+    refused = [verdict for verdict in verdicts if verdict.exit_code != 0]
+    assert not refused, "\n".join(f"$ {one.command}\n{one.said}exit code {one.exit_code}" for one in refused)
