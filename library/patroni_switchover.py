@@ -143,7 +143,8 @@ def main() -> None:
     def unfinished(cluster: Cluster) -> str | None:
         if cluster.leader != candidate:
             return f"the leader is {cluster.leader or 'nobody'}, not {candidate}"
-        return member_problem(cluster, str(candidate)) or member_problem(cluster, str(former))
+        problems = (member_problem(cluster, str(name)) for name in (candidate, former))
+        return "; ".join(text for text in problems if text) or None
 
     cluster, wrong = wait_for(api.cluster, unfinished, seconds)
     if wrong:

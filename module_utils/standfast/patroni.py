@@ -496,7 +496,7 @@ def settings_error(name: str, value: object, stderr: str) -> InputError:
 
 LOCAL_METHODS = ("peer", "scram-sha-256", "reject")
 NETWORK_METHODS = ("scram-sha-256", "cert", "ldap", "gss", "radius", "reject")
-_HBA_TOKEN = re.compile(r'"(?:[^"]|"")*"|[^\s"]+')
+_HBA_TOKEN = re.compile(r'(?:"(?:[^"]|"")*"|[^\s"])+')
 
 
 def access_errors(lines: Iterable[str], variable: str) -> list[InputError]:
