@@ -211,8 +211,7 @@ def observe(name: str, to: Route, topology: Mapping[str, Any]) -> Mapping[str, A
             # invoke feeds a program's standard input one character at a time, so the channel is used itself.
             command = observer(connection.user)
             stdin, stdout, stderr = connection.client.exec_command(command, timeout=OBSERVE_TIMEOUT_S)
-            stdin.write(question)
-            stdin.channel.shutdown_write()
+            _send(stdin, question)
             output, said = stdout.read().decode(), stderr.read().decode()
             # recv_exit_status() would wait for it without an end.
             if not stdout.channel.status_event.wait(CONNECT_TIMEOUT_S):
@@ -221,10 +220,21 @@ def observe(name: str, to: Route, topology: Mapping[str, Any]) -> Mapping[str, A
     except paramiko.ProxyCommandFailure as error:
         return one_line(f"the proxy command ended: {error.error}")
     except TimeoutError:
-        return f"no answer within {OBSERVE_TIMEOUT_S} s"
+        return f"timed out after {CONNECT_TIMEOUT_S} s for the connection, or {OBSERVE_TIMEOUT_S} s for the answer"
     except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
         return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     return read_answer(code, output, said)
+
+
+def _send(stdin: Any, question: bytes) -> None:
+    try:
+        stdin.write(question)
+        stdin.channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:
+        # The command ended before it had read all; what it said on its errors is the reason.
+        return
 
 
 def read_answer(code: int, output: str, said: str) -> Mapping[str, Any] | str:
