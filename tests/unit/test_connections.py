@@ -172,6 +172,13 @@ def test_proxy_sees_the_end_of_its_command() -> None:
     proxy.close()
 
 
+def test_proxy_fails_with_the_last_words_of_its_command() -> None:
+    proxy = Proxy("sh -c 'echo noise >&2; echo gone away >&2; exit 1'")
+    with pytest.raises(paramiko.ProxyCommandFailure) as raised:
+        proxy.recv(100)
+    assert raised.value.error == "gone away"
+
+
 def test_proxy_waits_no_longer_than_it_may() -> None:
     proxy = Proxy("cat")
     proxy.settimeout(0.01)
