@@ -156,6 +156,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, cluster: Cluster) -> Any:
     monkeypatch.setitem(sys.modules, "ansible.module_utils.standfast", standfast)
     monkeypatch.setitem(sys.modules, "ansible.module_utils.standfast.etcd", etcd)
+    # As on a host: once a test has loaded Ansible's inventory here, warnings would go to the control machine's screen.
+    monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
+    monkeypatch.setattr("ansible.module_utils.common.warnings._global_warnings", {})
     settings = tmp_path / "etcd.env"
     settings.write_text((DATA / "etcd.env").read_text(encoding="utf-8"), encoding="utf-8")
 
