@@ -126,6 +126,7 @@ from ansible.module_utils.standfast.errors import InputError
 from ansible.module_utils.standfast.patroni import (
     apply_patch,
     config_errors,
+    credential_errors,
     merge_patch,
     settings_check,
     settings_error,
@@ -173,7 +174,7 @@ def main() -> None:
     patch = merge_patch(current or {}, wanted, module.params["exact"])
     after = apply_patch(current or {}, patch)
 
-    errors = config_errors(after)
+    errors = credential_errors(module.params["username"], module.params["password"]) + config_errors(after)
     if patch:
         errors += parameter_errors(module, after)
     if errors:

@@ -468,6 +468,20 @@ def _timing_errors(config: Mapping[str, Any]) -> Iterator[InputError]:
         )
 
 
+def credential_errors(username: str, password: str) -> list[InputError]:
+    """What Patroni's own client cannot send to another member (HTTP basic authentication in Latin-1)."""
+    errors = []
+    if not (username.isascii() and username.isprintable() and username and ":" not in username):
+        expected = "printable ASCII characters without a colon"
+        errors.append(InputError("postgresql_restapi_username", show(username), expected, "choose another name"))
+    if not (password.isascii() and password.isprintable() and password):
+        expected = "printable ASCII characters, Patroni cannot send others"
+        errors.append(
+            InputError("postgresql_restapi_password", "other characters", expected, "choose another password")
+        )
+    return errors
+
+
 def settings_check(postgres: str, parameters: Mapping[str, Any]) -> list[str]:
     """The command with which PostgreSQL itself reads parameters, without a server or a database."""
     command = [postgres, "-C", "max_connections", "-D", "/", "--config-file=/dev/null"]

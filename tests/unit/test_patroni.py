@@ -18,6 +18,7 @@ from standfast.patroni import (
     candidate_problem,
     choose_candidate,
     config_errors,
+    credential_errors,
     likely_cause,
     member_problem,
     memory_parameters,
@@ -311,6 +312,23 @@ def test_bad_configuration_is_refused(config: Mapping[str, Any], variable: str) 
 def test_all_configuration_errors_are_told_at_once() -> None:
     config = {"ttl": 1, "loop_wait": 0, "postgresql": {"parameters": {"max_connections": 1, "port": 1}}}
     assert len(config_errors(config)) == 4
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "wrong"),
+    [
+        ("patroni", "p:'\"\\%${{ x }} #", []),
+        ("a:b", "secret", ["postgresql_restapi_username"]),
+        ("", "secret", ["postgresql_restapi_username"]),
+        ("patroni", "secr\u00e9t", ["postgresql_restapi_password"]),
+        ("patroni", "se\ncret", ["postgresql_restapi_password"]),
+        ("patroni", "", ["postgresql_restapi_password"]),
+    ],
+)
+def test_credentials_that_patroni_cannot_send_are_refused(username: str, password: str, wrong: list[str]) -> None:
+    errors = credential_errors(username, password)
+    assert [error.variable for error in errors] == wrong
+    assert not any(password and password in str(error) for error in errors)
 
 
 def test_settings_are_given_to_postgresql_as_it_reads_them() -> None:

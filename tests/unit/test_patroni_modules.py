@@ -34,7 +34,7 @@ from tests.unit.test_patroni import captured, cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESSES = {"db1": "127.0.0.1", "db2": "127.0.0.2", "db3": "127.0.0.3"}
-PASSWORD = "p: ä\"'\\%{{ x }}"
+PASSWORD = "p: \"'\\%{{ x }}#$"
 
 
 def certify(folder: Path) -> Path:
