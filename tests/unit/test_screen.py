@@ -22,6 +22,7 @@ URL = TOPOLOGY["endpoints"][0]["dsn_or_url"]
 
 def shown(width: int = 120, health: Health | None = None, *, colours: bool = False) -> str:
     to = Console(
+        no_color=False,
         width=width,
         file=io.StringIO(),
         force_terminal=colours,
