@@ -43,10 +43,10 @@ def show(to: Console, topology: Mapping[str, Any], health: Health) -> None:
 
 def verdict(name: str, health: Health) -> Text:
     """The last line."""
-    if not health.well:
+    if health.bad:
         return Text(f"{name}: NOT well", style="bold red")
-    if health.findings:
-        return Text(f"{name}: well, with doubts", style="yellow")
+    if not health.well:
+        return Text(f"{name}: works, with doubts", style="yellow")
     return Text(f"{name}: all is well", style="bold green")
 
 

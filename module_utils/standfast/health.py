@@ -64,8 +64,13 @@ class Health:
 
     @property
     def well(self) -> bool:
-        """Whether nothing is bad."""
-        return not any(finding.level == BAD for finding in self.findings)
+        """Whether there is nothing to say: a doubt is not well either."""
+        return not self.findings
+
+    @property
+    def bad(self) -> bool:
+        """Whether something does not work, rather than being doubtful."""
+        return any(finding.level == BAD for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
         """Verdict, findings and facts."""

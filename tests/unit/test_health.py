@@ -351,7 +351,8 @@ def test_judge_finds(spoils: tuple[Spoil, ...], level: str, subject: str, words:
     found = [f for f in health.findings if f.subject == subject and words in f.seen]
     assert [f.level for f in found] == [level], health.findings
     assert found[0].mend
-    assert health.well == all(f.level == DOUBTFUL for f in health.findings)
+    assert not health.well
+    assert health.bad == any(f.level == BAD for f in health.findings)
     # It is in the tables too, not only a line below them.
     assert level in levels(health)
 

@@ -87,7 +87,7 @@ def test_findings_stand_above_the_verdict_with_their_mend() -> None:
 def test_verdict_has_doubts() -> None:
     draft = copy.deepcopy(OBSERVED)
     draft["db1"]["certificate_days"]["value"] = 20
-    assert shown(health=judge(TOPOLOGY, draft)).splitlines()[-1] == "lab: well, with doubts"
+    assert shown(health=judge(TOPOLOGY, draft)).splitlines()[-1] == "lab: works, with doubts"
     assert shown().splitlines()[-1] == "lab: all is well"
 
 
