@@ -13,7 +13,8 @@ description:
     rule, ranges of integers, parameters that it owns), access rules weaker than TLS with SCRAM, and
     every parameter that PostgreSQL itself does not take.
   - After a change it waits until the members have noticed it, so that their C(pending_restart) is
-    true afterwards. Restarts are M(patroni_restart)'s.
+    right afterwards. Restarts are M(patroni_restart)'s.
+  - Returns when the leader takes writes, or fails with the reason why it does not.
 options:
   members:
     description: The members to ask, with the address of each one's REST API.
@@ -67,6 +68,14 @@ options:
     description: Check O(config) and ask no member, so that bad settings are refused before anything is changed.
     type: bool
     default: false
+  strict:
+    description: Whether commits wait for a synchronous standby, so that one must be there.
+    type: bool
+    default: false
+  wait_seconds:
+    description: How long to wait for a leader that takes writes, in seconds.
+    type: int
+    default: 120
   postgres:
     description: The PostgreSQL server's binary, which checks the parameters when it is there.
     type: path
@@ -109,6 +118,14 @@ patch:
     postgresql:
       parameters:
         max_connections: 200
+cluster:
+  description: The cluster as M(patroni_cluster_info) returns it.
+  returned: unless O(validate_only)
+  type: dict
+  sample:
+    leader: db1
+    timeline: 3
+    agreed: true
 late:
   description: Members that had not noticed the change when the wait was over.
   returned: always
@@ -130,8 +147,9 @@ from ansible.module_utils.standfast.patroni import (
     merge_patch,
     settings_check,
     settings_error,
+    write_problem,
 )
-from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_until_noticed
+from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_for, wait_until_noticed
 
 
 def parameter_errors(module: AnsibleModule, config: Mapping[str, Any]) -> list[InputError]:
@@ -163,6 +181,8 @@ def main() -> None:
             "config": {"type": "dict", "required": True},
             "exact": {"type": "list", "elements": "str", "default": ["postgresql.parameters"]},
             "validate_only": {"type": "bool", "default": False},
+            "strict": {"type": "bool", "default": False},
+            "wait_seconds": {"type": "int", "default": 120},
             "postgres": {"type": "path", "default": "/usr/lib/postgresql/17/bin/postgres"},
         },
         supports_check_mode=True,
@@ -193,11 +213,16 @@ def main() -> None:
         late = wait_until_noticed(api, seconds=10 + 3 * int(after.get("loop_wait") or 10))
         if late:
             module.warn(f"not yet noticed by {', '.join(late)}")
+    seconds = 0 if module.check_mode else module.params["wait_seconds"]
+    cluster, wrong = wait_for(api.cluster, lambda seen: write_problem(seen, module.params["strict"]), seconds)
+    if wrong and not module.check_mode:
+        module.fail_json(msg=explain(f"after {seconds} s: {wrong}", cluster, module.run_command))
     module.exit_json(
         changed=bool(patch),
         config=after,
         patch=patch,
         late=late,
+        cluster=cluster.as_json(),
         diff={"before": current or {}, "after": after} if patch else {},
     )
 

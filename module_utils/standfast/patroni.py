@@ -234,6 +234,9 @@ def member_problem(cluster: Cluster, name: str) -> str | None:
         return None if member.state == "running" else f"{name} leads, but PostgreSQL is {member.state}"
     if member.state != "streaming":
         return f"{name} does not stream: PostgreSQL is {member.state}"
+    if member.timeline is None:
+        # It may stream all the same; but then it would not notice that it has to be rewound either.
+        return f"{name} does not know its timeline: its Patroni cannot log in to its PostgreSQL as the replication role"
     if member.timeline != cluster.timeline:
         return f"{name} is on timeline {member.timeline}, the leader on {cluster.timeline}"
     return None
@@ -578,15 +581,16 @@ def access_rules(
 
     - The superuser enters over the local socket only, as the operating system's user postgres or root.
     - Members replicate and rewind over TLS with a certificate of the cluster and a password. Each
-      of them must also reach itself as the replication user: without these lines a former primary
-      never runs pg_rewind, and yet says that it streams.
+      of them must also reach itself as the replication user: otherwise a former primary never runs
+      pg_rewind, and yet says that it streams. Over the local socket that needs no password, so that
+      it works while one is being changed.
     - Declared users enter over TLS with a password, into the declared databases, from `clients`.
     """
     replication, rewind = _name(replication_user), _name(rewind_user)
     rules = [
-        "local all postgres peer map=superuser",
-        f"local replication {replication} scram-sha-256",
-        f"local all {rewind} scram-sha-256",
+        "local all postgres peer map=standfast",
+        f"local replication {replication} peer map=standfast",
+        f"local all {rewind} peer map=standfast",
     ]
     for loopback in ("127.0.0.1/32", "::1/128"):
         rules.append(f"hostssl replication {replication} {loopback} scram-sha-256")

@@ -103,6 +103,13 @@ def test_thawed_former_leader_is_at_work_when_it_streams_on_the_new_timeline() -
     assert stale.disagreements == ("db3 is on timeline 7, the leader on 1",)
 
 
+def test_replica_that_cannot_tell_its_timeline_does_not_count_as_working() -> None:
+    # The replication role had another password than Patroni's configuration; it streamed.
+    view = cluster("replication-password-unknown")
+    assert {member.state for member in view.members if not member.leads} == {"streaming"}
+    assert str(member_problem(view, "db2")).startswith("db2 does not know its timeline")
+
+
 def test_isolated_former_leader_that_tells_its_old_view_is_a_disagreement() -> None:
     # What db2 said when it led, beside what the others say now.
     found = answers("frozen-former-leader")
@@ -365,8 +372,8 @@ RULES = {
 def test_access_rules_let_in_whom_the_inventory_names() -> None:
     rules = access_rules(**RULES)  # type: ignore[arg-type]
     assert access_errors(rules, "x") == []
-    assert rules[0] == "local all postgres peer map=superuser"
-    assert 'local replication "replicator" scram-sha-256' in rules
+    assert rules[0] == "local all postgres peer map=standfast"
+    assert 'local replication "replicator" peer map=standfast' in rules
     assert 'hostssl replication "replicator" 10.0.0.21/32 scram-sha-256 clientcert=verify-ca' in rules
     assert 'hostssl all "rewind" 10.0.0.21/32 scram-sha-256 clientcert=verify-ca' in rules
     clients = [rule for rule in rules if '"a""b"' in rule]

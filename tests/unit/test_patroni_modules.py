@@ -263,6 +263,13 @@ def test_patroni_config_fails_with_a_reason_when_nobody_answers(run: Any) -> Non
     assert "no member answers with a configuration" in result["msg"] and "db2: unknown" in result["msg"]
 
 
+def test_patroni_config_waits_for_a_leader_that_takes_writes(run: Any, members: Members) -> None:
+    assert run("patroni_config", config=CONFIG, postgres="/nonexistent", strict=True)["cluster"]["leader"] == "db1"
+    members.become("replication-password-unknown")
+    result = run("patroni_config", config={}, postgres="/nonexistent", strict=True, wait_seconds=0)
+    assert "no synchronous standby streams" in result["msg"]
+
+
 def test_patroni_config_reports_a_refused_password(run: Any) -> None:
     result = run("patroni_config", config={"ttl": 40}, postgres="/nonexistent", password="wrong")
     assert "db1 refuses PATCH /config: 401" in result["msg"]
