@@ -163,6 +163,20 @@ def parameter_errors(module: AnsibleModule, config: Mapping[str, Any]) -> list[I
     return [settings_error(name, parameters[name], stderr) for name, (code, _, stderr) in alone.items() if code]
 
 
+def find_config(module: AnsibleModule, api: Api) -> Mapping[str, Any] | None:
+    """The current configuration, which a new cluster has as soon as it has a leader; None in check mode without one."""
+    current: Mapping[str, Any] | None = api.config()
+    if current is not None or module.check_mode:
+        return current
+    seconds: int = module.params["wait_seconds"]
+    cluster, wrong = wait_for(api.cluster, lambda seen: write_problem(seen, strict=False), seconds)
+    current = api.config()
+    if current is None:
+        problem = f"after {seconds} s no member has a configuration: {wrong or 'but there is a leader'}"
+        module.fail_json(msg=explain(problem, cluster, module.run_command))
+    return current
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -190,7 +204,7 @@ def main() -> None:
     api = Api(Access.of(module.params))
     wanted: dict[str, Any] = module.params["config"]
     validate_only: bool = module.params["validate_only"]
-    current = None if validate_only else api.config()
+    current = None if validate_only else find_config(module, api)
     patch = merge_patch(current or {}, wanted, module.params["exact"])
     after = apply_patch(current or {}, patch)
 
@@ -201,9 +215,6 @@ def main() -> None:
         module.fail_json(msg="\n".join(map(str, errors)))
     if validate_only:
         module.exit_json(changed=False, config=after, patch={}, late=[])
-    if current is None and not module.check_mode:
-        module.fail_json(msg=explain("no member answers with a configuration", api.cluster(), module.run_command))
-
     late: list[str] = []
     if patch and not module.check_mode:
         try:

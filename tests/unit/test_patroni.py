@@ -162,7 +162,8 @@ def test_strict_writes_wait_without_a_synchronous_standby() -> None:
 
 def test_pause_and_failsafe_are_seen_in_any_member() -> None:
     assert changed("healthy", "db3", pause=True).paused
-    assert changed("healthy", "db2", failsafe_mode_is_active=True).failsafe_active
+    assert cluster("etcd-quorum-lost").failsafe_active
+    assert write_problem(cluster("etcd-quorum-lost"), strict=True) is None
 
 
 @pytest.mark.parametrize(
