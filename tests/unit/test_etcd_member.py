@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import standfast
@@ -243,6 +244,25 @@ def test_forget_removes_the_identity_whose_data_is_gone(run: Any, cluster: Clust
 def test_bootstrap_is_refused_beside_a_cluster_that_is_there(run: Any, tmp_path: Path) -> None:
     assert "run again" in run(step="bootstrap", check=False, systemd={"ActiveState": "inactive"})["msg"]
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("client_urls", "starts"), [((), True), (("https://10.0.0.1:2379",), False)])
+def test_bootstrap_lets_only_a_member_that_never_ran_start_late(client_urls: tuple[str, ...], *, starts: bool) -> None:
+    me = etcd.Configured("db1", "https://10.0.0.1:2379", "https://10.0.0.1:2380")
+    listed = etcd.Member(1, "db1", (me.peer_url,), client_urls, learner=False)
+    local = mock.Mock(**{"state.return_value.has_data": True})
+
+    class Steps(etcd.Steps):
+        def look(self) -> etcd.View:
+            return etcd.View((), (listed,))
+
+    steps = Steps(local, mock.Mock(), me, [me], "token", 0)
+    if starts:
+        steps.bootstrap()
+    else:
+        with pytest.raises(etcd.EtcdError, match="run again"):
+            steps.bootstrap()
+    assert local.start.called is starts
 
 
 def test_absent_member_that_is_not_there_changes_nothing(run: Any) -> None:
