@@ -20,12 +20,12 @@ from ansible.errors import AnsibleError
 from fabric import task
 from invoke.context import Context
 from invoke.exceptions import Exit
+from standfast.connections import RouteError, observations
 from standfast.errors import InvalidInput
 from standfast.health import judge
 from standfast.inventory import read
 
 from fabfile import screen
-from fabfile.connections import RouteError, observations
 
 NOT_WELL = 1
 REFUSED = 3

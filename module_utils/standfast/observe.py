@@ -206,6 +206,6 @@ def _command(*arguments: str) -> str:
 
 
 def main() -> None:
-    """Answer the question that came with the package; see fabfile/connections.py."""
+    """Answer the question that came with the package; see connections.py."""
     question = json.loads(pkgutil.get_data("standfast", "question.json") or b"{}")
     print(json.dumps(observe(question["topology"], question["host"])))

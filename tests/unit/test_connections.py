@@ -13,8 +13,7 @@ from typing import Any
 
 import paramiko
 import pytest
-
-from fabfile.connections import (
+from standfast.connections import (
     RECEIVE,
     Proxy,
     Route,

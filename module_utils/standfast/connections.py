@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-import standfast
 from ansible.inventory.manager import InventoryManager
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 from fabric import Config, Connection
-from standfast.inventory import vault_loader
+
+from .inventory import vault_loader
 
 CONNECT_TIMEOUT_S = 15
 # Longer than what the observer itself waits for, member by member.
@@ -188,7 +188,7 @@ def _verify(connection: Connection) -> None:
 def package(question: Mapping[str, Any]) -> bytes:
     """The Python package and a question to it, as one zip archive that can be imported from."""
     buffer = io.BytesIO()
-    root = Path(standfast.__file__).parent
+    root = Path(__file__).parent
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(root.glob("*.py")):
             archive.write(path, f"standfast/{path.name}")
