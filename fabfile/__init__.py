@@ -18,6 +18,7 @@ os.environ |= {
 
 from ansible.errors import AnsibleError
 from fabric import task
+from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 from standfast.connections import RouteError, observations
@@ -25,7 +26,7 @@ from standfast.errors import InvalidInput
 from standfast.health import judge
 from standfast.inventory import read
 
-from fabfile import screen
+from fabfile import drill, screen
 
 NOT_WELL = 1
 REFUSED = 3
@@ -52,3 +53,6 @@ def status(context: Context, inventory: str = "inventories/lab", json: bool = Fa
         screen.show(screen.console(), topology, health)
     if not health.well:
         raise Exit(code=NOT_WELL)
+
+
+namespace = Collection(status, drill=Collection.from_module(drill))

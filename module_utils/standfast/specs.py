@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 
 from .errors import InputError, show
 from .topology import FUNCTIONS, PORTS, SWITCHES
@@ -43,6 +44,9 @@ CLUSTER_VARIABLES = (
     "client_ranges_open",
     "management_ranges",
     "drills_allowed",
+    "drills_database",
+    "drills_user",
+    "drills_password",
     "haproxy_services",
     "postgresql_databases",
     *PORTS,
@@ -83,17 +87,30 @@ class Catalogue:
             for option, spec in options.items()
         }
 
+    def settable(self, functions: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """Those of them that an inventory may set."""
+        return {
+            option: spec
+            for option, spec in self.of(functions).items()
+            if option not in self.derived or option in CLUSTER_VARIABLES
+        }
+
+
+def top(variable: str) -> str:
+    """The variable that holds the place, `a` for `a[0].b`."""
+    return variable.partition(".")[0].partition("[")[0]
+
 
 def load(root: Path) -> Catalogue:
     """The catalogue of the repository at `root`."""
     roles: dict[str, Mapping[str, Any]] = {}
     for path in sorted(root.glob("roles/*/meta/argument_specs.yml")):
-        specs = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        specs = yaml_load(path.read_text(encoding="utf-8")) or {}
         roles[path.parent.parent.name] = specs.get("argument_specs", {}).get("main", {}).get("options") or {}
     derived = {
         name: path.name
         for path in sorted(root.glob("playbooks/group_vars/all/*.yml"))
-        for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for name in yaml_load(path.read_text(encoding="utf-8")) or {}
     }
     return Catalogue(roles, derived)
 
@@ -130,7 +147,7 @@ def check_values(catalogue: Catalogue, functions: Collection[str], values: Mappi
     options = catalogue.of(functions)
     for name, spec in options.items():
         if name in values:
-            yield from _check_option(name, spec, values[name], _is_secret(spec))
+            yield from _check_option(name, spec, values[name], is_secret(spec))
         elif spec.get("required") and name not in catalogue.derived:
             yield _missing(name, spec)
 
@@ -147,12 +164,15 @@ def _check_option(path: str, spec: Mapping[str, Any], value: Any, secret: bool) 
         for key, item in spec.items()
         if key not in ("options", "description", "default", "required", "no_log")
     }
-    if ArgumentSpecValidator({name: flat}).validate({name: value}, validate_role_argument_spec=True).error_messages:
+    found = ArgumentSpecValidator({name: flat}).validate({name: value}, validate_role_argument_spec=True)
+    if found.error_messages or not _is_of_type(spec, value):
         yield InputError(
             path,
             "a value that is hidden because it holds secrets" if secret else show(value),
             _expected(spec),
-            f"correct {path}",
+            f"write {path} without quotes, and on the command line as -e '{{{name}: ...}}'"
+            if isinstance(value, str) and value and spec.get("type") in PLAIN_TYPES
+            else f"correct {path}",
         )
         return
     if spec.get("no_log") and isinstance(value, str) and len(value) < MINIMUM_SECRET_LENGTH:
@@ -192,16 +212,38 @@ def _check_options(
             yield _missing(f"{path}.{name}", spec)
 
 
+def _is_of_type(spec: Mapping[str, Any], value: Any) -> bool:
+    """Whether numbers and booleans are written as such: roles compare and test them, which fails with text."""
+    kind = spec.get("type", "str")
+    if kind == "list" and spec.get("elements") in PLAIN_TYPES and isinstance(value, list):
+        return all(_is_of_type({"type": spec["elements"]}, item) for item in value)
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind in PLAIN_TYPES:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "list":
+        return isinstance(value, list)
+    if kind == "dict":
+        return isinstance(value, Mapping)
+    if spec.get("no_log"):
+        return isinstance(value, str)
+    if kind in ("str", "path"):
+        return isinstance(value, str | int | float | date) and not isinstance(value, bool)
+    return True
+
+
 def _missing(path: str, spec: Mapping[str, Any]) -> InputError:
     mend = SECRETS_MEND if spec.get("no_log") else f"set {path}"
     return InputError(path, "nothing", _expected(spec), mend)
 
 
-def _is_secret(spec: Mapping[str, Any]) -> bool:
+def is_secret(spec: Mapping[str, Any]) -> bool:
     """Whether the value, or anything inside it, must not be shown."""
-    return bool(spec.get("no_log")) or any(map(_is_secret, (spec.get("options") or {}).values()))
+    return bool(spec.get("no_log")) or any(map(is_secret, (spec.get("options") or {}).values()))
 
 
+# Written without quotes.
+PLAIN_TYPES = ("bool", "int", "float")
 TYPES = {
     "str": "text",
     "int": "a whole number",
@@ -238,8 +280,7 @@ def merge(
             hosts_of.setdefault(error, []).append(host)
     merged: list[InputError] = []
     for error, hosts in hosts_of.items():
-        variable = error.variable.partition(".")[0].partition("[")[0]
-        if set(hosts) >= set(concerned.get(variable, errors_of_hosts)):
+        if set(hosts) >= set(concerned.get(top(error.variable), errors_of_hosts)):
             merged.append(error)
         else:
             merged += [replace(error, variable=f"hosts.{host}.{error.variable}") for host in hosts]

@@ -387,6 +387,18 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
             "Patroni ha.py, manual failover; " + check,
         ),
         (
+            "server-return",
+            up + arrival,
+            "check up + client, after the primary works again",
+            check,
+        ),
+        (
+            "election",
+            ETCD_ELECTION + takeover,
+            "etcd election + loop_wait + retry_timeout + member status + promotion + check up + client",
+            lost_source,
+        ),
+        (
             "replica-host-loss",
             haproxy_down(haproxy) + arrival,
             "inter + check_timeout + (fall - 1) * (fastinter + check_timeout) + client, reads only",
@@ -397,6 +409,12 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
             haproxy_down(haproxy) + arrival,
             "inter + check_timeout + (fall - 1) * (fastinter + check_timeout) + client, without retries",
             check,
+        ),
+        (
+            "haproxy-reload",
+            0.0,
+            "none: the old worker hands its sockets to the new one",
+            "HAProxy manual, expose-fd listeners",
         ),
         ("etcd-member", 0.0, "none: another member answers within retry_timeout", "Patroni config.rst, retry_timeout"),
         ("etcd-quorum", 0.0, "none: failsafe mode keeps the primary", "Patroni dcs_failsafe_mode.rst"),

@@ -1,0 +1,152 @@
+"""How to break something inside a host, and how to mend it: pairs of shell scripts.
+
+They run as root with `sh -eu`. An injection ends with the proof that it took hold; one that fails makes
+the drill void. Variables that they find: INTERFACE (the cluster's), PEERS (addresses of the other
+database and etcd hosts, separated by commas), DATA_DIRECTORY (PostgreSQL's), RUN (a folder for notes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effect:
+    """`heal` may run more than once, also when `inject` failed halfway; empty where nothing is to be mended."""
+
+    inject: str
+    heal: str = ""
+
+
+# Every control group but the freezer's own stops, PID 1 too. The kernel lives on: connections are accepted
+# and hang, as with a stopped hypervisor's guest they would not; that is the harder case.
+FREEZER = """
+import pathlib, time
+own = pathlib.Path("/proc/self/cgroup").read_text().strip().split("::")[1].split("/")[1]
+groups = [path for path in pathlib.Path("/sys/fs/cgroup").glob("*/cgroup.freeze") if path.parent.name != own]
+try:
+    for path in groups:
+        path.write_text("1")
+    time.sleep({seconds})
+finally:
+    for path in groups:
+        path.write_text("0")
+"""
+
+
+def freeze(seconds: float) -> Effect:
+    """Stop the whole host for so long; it heals by itself, since nothing on it could be told to."""
+    unit = "standfast-drill-freeze"
+    return Effect(
+        f"systemd-run --quiet --collect --unit={unit} --slice=standfastdrill.slice "
+        f"python3 -c '{FREEZER.format(seconds=seconds)}'\n"
+    )
+
+
+def kill(unit: str, whom: str = "all") -> Effect:
+    """SIGKILL to all processes of a unit, or to its main one; systemd may start it again."""
+    return Effect(
+        f"""
+before=$(systemctl show --property=MainPID --value {unit})
+test "$before" -gt 0
+systemctl kill --signal=KILL --kill-whom={whom} {unit}
+for attempt in $(seq 100); do test -d "/proc/$before" || exit 0; sleep 0.01; done
+exit 1
+"""
+    )
+
+
+def stop(unit: str) -> Effect:
+    """An orderly stop."""
+    return Effect(
+        f"systemctl stop {unit}\nif systemctl --quiet is-active {unit}; then exit 1; fi\n",
+        f"systemctl start {unit}\n",
+    )
+
+
+def suspend(unit: str) -> Effect:
+    """SIGSTOP to all processes of a unit, the children first, so that none reports the other."""
+    return Effect(
+        f"""
+main=$(systemctl show --property=MainPID --value {unit})
+kill -STOP $(cat "/proc/$main/task/$main/children") "$main"
+grep -q '^State:.T' "/proc/$main/status"
+""",
+        f"systemctl kill --signal=CONT --kill-whom=all {unit}\n",
+    )
+
+
+def kill_postmaster() -> Effect:
+    """SIGKILL to PostgreSQL's first process; Patroni lives."""
+    return Effect(
+        """
+postmaster=$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")
+kill -KILL "$postmaster"
+for attempt in $(seq 100); do test -d "/proc/$postmaster" || exit 0; sleep 0.01; done
+exit 1
+"""
+    )
+
+
+def cut_off() -> Effect:
+    """Drop every packet of the interface, ARP too, in both directions; the link stays up."""
+    return Effect(
+        """
+nft -f - <<RULES
+table netdev standfast_drill {
+    chain in {
+        type filter hook ingress device "$INTERFACE" priority -500; policy drop;
+    }
+    chain out {
+        type filter hook egress device "$INTERFACE" priority -500; policy drop;
+    }
+}
+RULES
+""",
+        "nft destroy table netdev standfast_drill\n",
+    )
+
+
+def cut_from_peers() -> Effect:
+    """Drop what goes to and comes from the other database and etcd hosts; balancers and clients are still served."""
+    return Effect(
+        """
+nft -f - <<RULES
+table inet standfast_drill {
+    chain in {
+        type filter hook input priority -500;
+        ip saddr { $PEERS } drop
+    }
+    chain out {
+        type filter hook output priority -500;
+        ip daddr { $PEERS } drop
+    }
+}
+RULES
+""",
+        "nft destroy table inet standfast_drill\n",
+    )
+
+
+def link_down() -> Effect:
+    """Take the interface down; the routes that this costs come back with it."""
+    return Effect(
+        """
+ip -json route show default >"$RUN/routes.json"
+ip link set "$INTERFACE" down
+ip -json link show "$INTERFACE" | grep -q '"operstate":"DOWN"'
+""",
+        """
+ip link set "$INTERFACE" up
+python3 -c '
+import json, subprocess, sys
+for route in json.load(open(sys.argv[1])):
+    subprocess.run(["ip", "route", "replace", "default", "via", route["gateway"], "dev", route["dev"]], check=True)
+' "$RUN/routes.json"
+""",
+    )
+
+
+def reload(unit: str, times: int) -> Effect:
+    """Reload a unit again and again, each when the one before is done."""
+    return Effect(f"for turn in $(seq {times}); do systemctl reload {unit}; done\n")

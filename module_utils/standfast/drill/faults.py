@@ -1,0 +1,238 @@
+"""The fault catalogue, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import effects
+from .effects import Effect
+
+# What becomes of the leader and of the virtual address. WAITS: nobody else may lead before all is healed.
+STAYS, MOVES, EITHER, WAITS = "stays", "moves", "either", "waits"
+
+HAPROXY, KEEPALIVED = "haproxy.service", "keepalived.service"
+PATRONI, ETCD = "patroni.service", "etcd.service"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One entry of the catalogue.
+
+    targets: how they are chosen (see targets.choose). bound: the class of standfast.timing that limits the
+    outage, from the injection on, or where `outlasts` is set from the healing on. effect: what is done on
+    each target; instead of it `playbook`, an operator's action, started on the control machine. hold_s:
+    seconds until it is healed, 0 where it heals by itself at once. leader, vip: what becomes of them.
+    lossless: no request may fail at all.
+    """
+
+    name: str
+    family: str
+    summary: str
+    targets: str
+    bound: str
+    effect: Effect | None = None
+    playbook: str = ""
+    hold_s: float = 0.0
+    outlasts: bool = False
+    lossless: bool = False
+    leader: str = STAYS
+    vip: str = STAYS
+
+
+def _catalogue(*faults: Fault) -> Mapping[str, Fault]:
+    return {fault.name: fault for fault in faults}
+
+
+FAULTS = _catalogue(
+    Fault(
+        name="balancer-freeze",
+        family="host",
+        summary="the holder of the virtual address stops for 5 s",
+        targets="vip-holder",
+        bound="balancer-host-loss",
+        effect=effects.freeze(5),
+        hold_s=5,
+        vip=MOVES,
+    ),
+    Fault(
+        name="balancer-cut",
+        family="network",
+        summary="every packet of the virtual address's holder is lost for 5 s, its link stays up",
+        targets="vip-holder",
+        bound="balancer-host-loss",
+        effect=effects.cut_off(),
+        hold_s=5,
+        vip=MOVES,
+    ),
+    Fault(
+        name="balancer-link-down",
+        family="network",
+        summary="the interface of the virtual address's holder is down for 5 s",
+        targets="vip-holder",
+        bound="balancer-host-loss",
+        effect=effects.link_down(),
+        hold_s=5,
+        vip=MOVES,
+    ),
+    Fault(
+        name="haproxy-crash",
+        family="process",
+        summary="HAProxy is killed where the virtual address is; systemd starts it again",
+        targets="vip-holder",
+        bound="haproxy-crash",
+        effect=effects.kill(HAPROXY),
+        vip=EITHER,
+    ),
+    Fault(
+        name="haproxy-stop",
+        family="process",
+        summary="HAProxy is stopped for 5 s where the virtual address is",
+        targets="vip-holder",
+        bound="haproxy-stop",
+        effect=effects.stop(HAPROXY),
+        hold_s=5,
+        vip=MOVES,
+    ),
+    Fault(
+        name="haproxy-hang",
+        family="process",
+        summary="HAProxy's processes are suspended for 5 s where the virtual address is",
+        targets="vip-holder",
+        bound="haproxy-hang",
+        effect=effects.suspend(HAPROXY),
+        hold_s=5,
+        vip=MOVES,
+    ),
+    Fault(
+        name="keepalived-crash",
+        family="process",
+        summary="all processes of keepalived are killed at once where the virtual address is",
+        targets="vip-holder",
+        bound="keepalived-crash",
+        effect=effects.kill(KEEPALIVED),
+        vip=EITHER,
+    ),
+    Fault(
+        name="vip-handover",
+        family="operations",
+        summary="an operator hands the virtual address over",
+        targets="vip-holder",
+        bound="balancer-stop",
+        playbook="vip_handover.yml",
+        vip=MOVES,
+    ),
+    Fault(
+        name="haproxy-reload",
+        family="operations",
+        summary="HAProxy is reloaded 20 times where the virtual address is",
+        targets="vip-holder",
+        bound="haproxy-reload",
+        effect=effects.reload(HAPROXY, 20),
+        lossless=True,
+    ),
+    Fault(
+        name="postgres-crash",
+        family="process",
+        summary="the primary's first process is killed",
+        targets="primary",
+        bound="postgres-crash",
+        effect=effects.kill_postmaster(),
+        leader=EITHER,
+    ),
+    Fault(
+        name="patroni-stop",
+        family="process",
+        summary="Patroni and PostgreSQL are stopped in order on the primary, for 15 s",
+        targets="primary",
+        bound="switchover",
+        effect=effects.stop(PATRONI),
+        hold_s=15,
+        leader=MOVES,
+    ),
+    Fault(
+        name="patroni-crash",
+        family="process",
+        summary="Patroni alone is killed on the primary; systemd starts it again before its lease ends",
+        targets="primary",
+        bound="patroni-crash",
+        effect=effects.kill(PATRONI, "main"),
+    ),
+    Fault(
+        name="primary-freeze-short",
+        family="host",
+        summary="the primary's host stops for 8 s, less than its lease",
+        targets="primary",
+        bound="server-return",
+        effect=effects.freeze(8),
+        hold_s=8,
+        outlasts=True,
+    ),
+    Fault(
+        name="primary-freeze",
+        family="host",
+        summary="the primary's host stops for 45 s, longer than its lease",
+        targets="primary",
+        bound="primary-host-loss",
+        effect=effects.freeze(45),
+        hold_s=45,
+        leader=MOVES,
+    ),
+    Fault(
+        name="primary-isolate",
+        family="network",
+        summary="the primary's host is cut off from everybody for 45 s",
+        targets="primary",
+        bound="primary-isolated",
+        effect=effects.cut_off(),
+        hold_s=45,
+        leader=MOVES,
+    ),
+    Fault(
+        name="primary-cut-from-peers",
+        family="network",
+        summary="the primary loses etcd and its replicas for 45 s, while clients still reach it",
+        targets="primary",
+        bound="primary-isolated",
+        effect=effects.cut_from_peers(),
+        hold_s=45,
+        leader=MOVES,
+    ),
+    Fault(
+        name="etcd-member",
+        family="process",
+        summary="one etcd member is killed; systemd starts it again",
+        targets="etcd-leader",
+        bound="etcd-member",
+        effect=effects.kill(ETCD),
+    ),
+    Fault(
+        name="etcd-quorum",
+        family="process",
+        summary="two etcd members are stopped for 60 s: failsafe mode keeps the primary",
+        targets="etcd-majority",
+        bound="etcd-quorum",
+        effect=effects.stop(ETCD),
+        hold_s=60,
+    ),
+    Fault(
+        name="switchover",
+        family="operations",
+        summary="an operator makes a synchronous replica the primary",
+        targets="primary",
+        bound="switchover",
+        playbook="switchover.yml",
+        leader=MOVES,
+    ),
+    Fault(
+        name="primary-and-synchronous",
+        family="host",
+        summary="the hosts of the primary and of all replicas but the last to be heard stop for 60 s",
+        targets="primary-and-synchronous",
+        bound="election",
+        effect=effects.freeze(60),
+        hold_s=60,
+        outlasts=True,
+        leader=WAITS,
+    ),
+)

@@ -1,0 +1,479 @@
+"""One drill: probes on, fault in, healed, fully redundant again, everything read and written down."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..connections import observations
+from ..health import Health, judge
+from ..inventory import ROOT, Inventory
+from . import targets
+from .checker import LATEST_S, STEADY_S
+from .effects import Effect
+from .faults import Fault
+from .hosts import Clock, HostError, Hosts, Probe, Probes
+
+# Without service for longer than this after the bound, the drill stops waiting for clients and says so.
+PATIENCE_S = 30.0
+# Clients are served again when all have been for so long.
+SERVED_S = 2.0
+# Patroni rebuilds a member by pg_rewind or from the backup; on a small database that is a minute at most.
+REDUNDANT_WITHIN_S = 240.0
+# The undo fires by itself so long after it was due: the control machine may have died.
+UNDO_SLACK_S = 60
+OBSERVE_EVERY_S = 2.0
+LOOK_EVERY_S = 0.5
+
+UNDO = "standfast-drill-undo"
+RUN_FOLDER = Probes.FOLDER
+
+# Prints when it began and ended, by the host's own clock.
+TIMED = (
+    "import subprocess, sys, time\n"
+    "script = sys.stdin.read()\n"
+    "before = time.monotonic()\n"
+    "done = subprocess.run(['sh', '-eu'], input=script, text=True, stdout=sys.stderr)\n"
+    "print(before, time.monotonic())\n"
+    "sys.exit(done.returncode)\n"
+)
+
+
+class RefusedError(Exception):
+    """The drill was not begun; nothing was touched."""
+
+
+class InterruptedDrillError(Exception):
+    """The drill did not end in order; what was broken was healed."""
+
+
+@dataclass(frozen=True)
+class Periods:
+    """Seconds between two tries of each kind."""
+
+    write: float = 0.02
+    request: float = 0.02
+    role: float = 0.1
+    address: float = 0.05
+    neighbour: float = 0.1
+
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Drill:
+    """One fault against one inventory. `say` gets a line for each phase."""
+
+    inventory: Path
+    fault: Fault
+    known: Inventory
+    topology: Mapping[str, Any]
+    say: Report
+    periods: Periods = field(default_factory=Periods)
+    timeout_s: float = 1.0
+
+    def run(self) -> list[dict[str, Any]]:
+        """The history; RefusedError if the service is not fit for a drill, InterruptedDrillError if it broke off."""
+        if not self.topology["drills_allowed"]:
+            raise RefusedError(
+                "drills_allowed: seen false; expected true; mend: set it where breaking things is harmless"
+            )
+        with Hosts(self.inventory) as hosts:
+            return _Course(self, hosts).run()
+
+
+@dataclass
+class _Course:
+    drill: Drill
+    hosts: Hosts
+    events: list[dict[str, Any]] = field(default_factory=list)
+    clocks: dict[str, Clock] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.topology = self.drill.topology
+        self.fault = self.drill.fault
+        self.identity = uuid.uuid4().hex[:12]
+        if not self.topology["clients"]:
+            raise RefusedError(
+                "clients: seen none; expected a host; mend: add one to the inventory, drills look from there"
+            )
+        self.client = self.topology["clients"][0]["name"]
+        self.databases = [database["name"] for database in self.topology["databases"]]
+        self.balancers = [balancer["name"] for balancer in self.topology["balancers"]]
+
+    def run(self) -> list[dict[str, Any]]:
+        fault = self.fault
+        self.drill.say(f"{fault.name}: {fault.summary}")
+        before = self._observe()
+        if not before.well:
+            found = "; ".join(f"{finding.subject}: {finding.seen}" for finding in before.findings)
+            raise RefusedError(f"the service is not well: {found}; mend: see `fab status`")
+        try:
+            self.targets = targets.choose(fault.targets, before.facts)
+        except targets.NoTargetError as error:
+            raise RefusedError(str(error)) from error
+        self._clocks()
+        bound = next(bound for bound in self.topology["bounds"] if bound["fault"] == fault.bound)
+        self.bound_s = float(bound["seconds"])
+        self._ledger("prepare")
+        probes = self._probes()
+        self.events.append(self._header(probes))
+        self._record(before, "before")
+        try:
+            probes.start()
+            self._drill(probes)
+        finally:
+            # Also when something failed: no probe is left behind.
+            probes.stop()
+            seen = probes.collect()
+        self.events += [self._on_client(event) for event in seen]
+        self._finals()
+        return self.events
+
+    # -- before ------------------------------------------------------------------------------------
+
+    def _observe(self) -> Health:
+        return judge(self.topology, observations(self.drill.inventory, self.topology))
+
+    def _clocks(self) -> None:
+        for name in [self.client, *self.databases, *self.balancers]:
+            self.clocks[name] = self.hosts.clock(name)
+
+    def _on_client(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """An event of any host, at the client's time."""
+        here, there = self.clocks[self.client], self.clocks[str(event["host"])]
+        shift = here.offset - there.offset
+        moved = {name: round(event[name] + shift, 6) for name in ("at", "end") if name in event}
+        wrong = 0.0 if event["host"] == self.client else here.uncertainty + there.uncertainty
+        return {**event, **moved, "uncertainty": round(wrong, 6)}
+
+    def _now(self) -> float:
+        """The client's time."""
+        return time.monotonic() + self.clocks[self.client].offset
+
+    def _phase(self, name: str, at: float | None = None) -> None:
+        self.events.append({"event": "phase", "at": self._now() if at is None else at, "name": name})
+
+    def _setting(self, host: str, variable: str) -> Any:
+        value = self.drill.known.settings[host].get(variable)
+        if value is None:
+            raise RefusedError(f"{variable}: seen nothing; expected a value; mend: set it, see docs/drills.md")
+        return value
+
+    def _connection(self) -> dict[str, Any]:
+        endpoint = next(end for end in self.topology["endpoints"] if end["kind"] == "postgresql-primary")
+        return {
+            "host": endpoint["host"],
+            "port": endpoint["port"],
+            "dbname": self._setting(self.client, "drills_database"),
+            "user": self._setting(self.client, "drills_user"),
+            "password": self._setting(self.client, "drills_password"),
+            "sslmode": "verify-full",
+            "sslrootcert": "/etc/standfast/pki/ca.crt",
+            "gssencmode": "disable",
+            "application_name": "standfast-drill",
+        }
+
+    def _probes(self) -> Probes:
+        period = self.drill.periods
+        virtual = [address["address"] for address in self.topology["virtual_addresses"]]
+        web = next((end for end in self.topology["endpoints"] if end["kind"] == "http"), None)
+        if web is None:
+            raise RefusedError("haproxy_services: seen no service of mode http; expected one; mend: add one to balance")
+        probes = [
+            Probe(self.client, "ledger", {"action": "write", **self._asking(), "period_s": period.write}),
+            Probe(
+                self.client,
+                "web",
+                {
+                    "host": web["host"],
+                    "port": web["port"],
+                    "tls": web["tls"],
+                    "path": "/",
+                    "ca_file": "/etc/standfast/pki/ca.crt",
+                    "period_s": period.request,
+                    "timeout_s": self.drill.timeout_s,
+                },
+            ),
+        ]
+        if ":" not in virtual[0]:
+            client = self.topology["hosts"][self.client]
+            probes.append(
+                Probe(
+                    self.client,
+                    "neighbours",
+                    {
+                        "interface": client["interface"],
+                        "source": client["address"],
+                        "address": virtual[0],
+                        "period_s": period.neighbour,
+                    },
+                    capabilities="CAP_NET_RAW",
+                )
+            )
+        probes += [
+            Probe(name, "addresses", {"addresses": virtual, "period_s": period.address}) for name in self.balancers
+        ]
+        port = self.topology["postgresql"]["port"]
+        probes += [
+            Probe(
+                name,
+                "roles",
+                {"directory": "/run/postgresql", "port": port, "period_s": period.role},
+                user="postgres",
+            )
+            for name in self.databases
+        ]
+        longest = self.fault.hold_s + self.bound_s + PATIENCE_S + REDUNDANT_WITHIN_S + 120
+        return Probes(self.hosts, self.identity, probes, int(longest))
+
+    def _asking(self) -> dict[str, Any]:
+        return {"connection": self._connection(), "drill": self.identity, "timeout_s": self.drill.timeout_s}
+
+    def _ledger(self, action: str) -> list[dict[str, Any]]:
+        """Prepare or read the ledger, through the same way as its writers."""
+        folder = f"{RUN_FOLDER}/{self.identity}-{action}"
+        source = (Probes.SOURCES / "ledger.py").read_text(encoding="utf-8")
+        self.hosts.put(self.client, f"{folder}/ledger.py", source)
+        try:
+            parameters = {"action": action, **self._asking(), "timeout_s": 15}
+            self.hosts.put(self.client, f"{folder}/ledger.json", json.dumps(parameters))
+            said = self.hosts.run(self.client, ["python3", f"{folder}/ledger.py", f"{folder}/ledger.json"])
+        finally:
+            self.hosts.run(self.client, ["rm", "-rf", folder])
+        return [{"host": self.client, **json.loads(line)} for line in said.splitlines()]
+
+    def _header(self, probes: Probes) -> dict[str, Any]:
+        period = self.drill.periods
+        return {
+            "event": "drill",
+            "drill": self.identity,
+            "cluster": self.topology["cluster_name"],
+            "profile": self.topology["profile"]["name"],
+            "fault": self.fault.name,
+            "family": self.fault.family,
+            "targets": self.targets,
+            "bound": self.fault.bound,
+            "bound_s": self.bound_s,
+            "hold_s": self.fault.hold_s,
+            "outlasts": self.fault.outlasts,
+            "lossless": self.fault.lossless,
+            "leader": self.fault.leader,
+            "vip": self.fault.vip,
+            "virtual_addresses": [address["address"] for address in self.topology["virtual_addresses"]],
+            "write_period_s": period.write,
+            "request_period_s": period.request,
+            "role_period_s": period.role,
+            "address_period_s": period.address,
+            "timeout_s": self.drill.timeout_s,
+            "probes": [[probe.host, probe.program] for probe in probes.probes],
+        }
+
+    def _record(self, health: Health, when: str) -> None:
+        facts = health.facts
+        leader = facts["database"]["leader"]
+        addresses = {peer["name"]: peer["address"] for peer in self.topology["databases"]}
+        self.events.append(
+            {
+                "event": "service",
+                "at": self._now(),
+                "when": when,
+                "leader": leader,
+                "leader_address": addresses.get(leader),
+                "timeline": facts["database"]["timeline"],
+                "holder": next(iter(facts["virtual_addresses"][0]["holders"]), None),
+                "findings": [f"{finding.subject}: {finding.seen}" for finding in health.findings],
+            }
+        )
+
+    # -- the fault ---------------------------------------------------------------------------------
+
+    def _drill(self, probes: Probes) -> None:
+        self._await_service(probes, since=self._now(), within=PATIENCE_S, steady=STEADY_S + 1)
+        self.drill.say(f"  steady; {self.fault.name} on {', '.join(self.targets)}")
+        with self._armed():
+            injected = self._inject()
+            self._hold(injected)
+            self._heal()
+        allowed = self.bound_s + (self.fault.hold_s if self.fault.outlasts else 0.0)
+        served = self._await_service(probes, since=injected, within=allowed + PATIENCE_S, steady=SERVED_S)
+        self.drill.say("  healed; clients are served" if served else "  healed; clients are NOT served")
+        self._await_redundancy()
+
+    def _variables(self, host: str) -> dict[str, str]:
+        peers = [peer["address"] for peer in self.topology["databases"]]
+        peers += [member["address"] for member in self.topology["etcd"]["members"]]
+        own = self.topology["hosts"][host]
+        others = list(dict.fromkeys(address for address in peers if address != own["address"]))
+        found = {"INTERFACE": own["interface"], "PEERS": ", ".join(others), "RUN": RUN_FOLDER}
+        if "database" in own["functions"]:
+            asked = "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --command 'SHOW data_directory'"
+            found["DATA_DIRECTORY"] = self.hosts.shell(host, asked).strip()
+        return found
+
+    def _script(self, host: str, text: str) -> str:
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.variables[host].items()) + text
+
+    @contextmanager
+    def _armed(self) -> Iterator[None]:
+        """On each target its undo waits in a timer of its own, whatever becomes of this machine."""
+        self.variables = {host: self._variables(host) for host in self.targets}
+        effect = self.fault.effect
+        if effect is None or not effect.heal:
+            yield
+            return
+        due = int(self.fault.hold_s) + UNDO_SLACK_S
+        for host in self.targets:
+            self.hosts.put(host, f"{RUN_FOLDER}/undo.sh", self._script(host, effect.heal))
+            self.hosts.run(
+                host,
+                ["systemd-run", "--quiet", "--collect", f"--unit={UNDO}", f"--on-active={due}s",
+                 "sh", "-eu", f"{RUN_FOLDER}/undo.sh"],
+            )  # fmt: skip
+        try:
+            yield
+        except BaseException:
+            self.drill.say("  broken off: healing what was broken")
+            self._undo(effect)
+            raise
+        for host in self.targets:
+            self.hosts.run(host, ["systemctl", "stop", f"{UNDO}.timer"])
+
+    def _undo(self, effect: Effect) -> None:
+        failed = []
+        for host in self.targets:
+            try:
+                self.hosts.shell(host, self._script(host, effect.heal))
+                self.hosts.run(host, ["systemctl", "stop", f"{UNDO}.timer"])
+            except HostError as error:
+                failed.append(str(error))
+        if failed:
+            raise InterruptedDrillError(f"not healed by hand, the timer {UNDO} on the host will: {'; '.join(failed)}")
+
+    def _timed(self, host: str, script: str) -> tuple[float, float]:
+        """When a script began and ended, at the client's time."""
+        said = self.hosts.run(host, ["python3", "-c", TIMED], stdin=self._script(host, script), timeout=120)
+        began, ended = map(float, said.split()[-2:])
+        moved = self._on_client({"host": host, "at": began, "end": ended})
+        return moved["at"], moved["end"]
+
+    def _inject(self) -> float:
+        effect = self.fault.effect
+        if effect is None:
+            began = self._now()
+            self._phase("inject", began)
+            self._play(self.fault.playbook)
+            self._phase("injected")
+            return began
+        with ThreadPoolExecutor(max_workers=len(self.targets)) as pool:
+            times = list(pool.map(lambda host: self._timed(host, effect.inject), self.targets))
+        began = min(began for began, _ in times)
+        self._phase("inject", began)
+        self._phase("injected", max(ended for _, ended in times))
+        return began
+
+    def _play(self, name: str) -> None:
+        command = ["ansible-playbook", "-i", str(self.drill.inventory), str(ROOT / "playbooks" / name)]
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / command[0]), *command[1:], "-e", "confirm=yes"],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise InterruptedDrillError(f"playbook {name} failed:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
+
+    def _hold(self, injected: float) -> None:
+        until = injected + self.fault.hold_s
+        while self._now() < until:
+            time.sleep(min(LOOK_EVERY_S, max(0.0, until - self._now())))
+
+    def _heal(self) -> None:
+        effect = self.fault.effect
+        if effect is not None and effect.heal:
+            with ThreadPoolExecutor(max_workers=len(self.targets)) as pool:
+                times = list(pool.map(lambda host: self._timed(host, effect.heal), self.targets))
+            self._phase("healed", max(ended for _, ended in times))
+        else:
+            self._phase("healed")
+
+    # -- after -------------------------------------------------------------------------------------
+
+    def _await_service(self, probes: Probes, *, since: float, within: float, steady: float) -> bool:
+        """Whether all clients were served without a failure for `steady` seconds, `within` so many from `since` on."""
+        while self._now() < since + within:
+            lines = {
+                program: probes.tail(program, int(2 * steady / period))
+                for program, period in (("ledger", self.drill.periods.write), ("web", self.drill.periods.request))
+            }
+            writes = {
+                worker: [line for line in lines["ledger"] if line.get("worker") == worker]
+                for worker in ("session", "reconnect")
+            }
+            requests = [line for line in lines["web"] if line["event"] == "request"]
+            if all(_served(kind, steady, self._now()) for kind in (*writes.values(), requests)):
+                return True
+            time.sleep(LOOK_EVERY_S)
+        return False
+
+    def _await_redundancy(self) -> None:
+        began = time.monotonic()
+        health = self._observe()
+        while not health.well and time.monotonic() - began < REDUNDANT_WITHIN_S:
+            time.sleep(OBSERVE_EVERY_S)
+            health = self._observe()
+        if health.well:
+            self._phase("redundant")
+        self._record(health, "after")
+        self.drill.say(
+            "  fully redundant"
+            if health.well
+            else "  NOT redundant: " + "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
+        )
+
+    def _finals(self) -> None:
+        """The ledger as the primary has it, and as each member has it once it has replayed as much."""
+        self.events += [self._on_client(event) for event in self._ledger("read") if event["event"] == "final"]
+        # The identity is hexadecimal digits of our own.
+        query = f"SELECT client, key FROM standfast_ledger WHERE drill = '{self.identity}'"  # noqa: S608
+        leader = next(event["leader"] for event in self.events if event.get("when") == "after")
+        position = self._ask(leader, "postgres", "SELECT pg_current_wal_lsn()") if leader else ""
+        database = str(self._setting(self.client, "drills_database"))
+        for name in self.databases:
+            if name != leader and position:
+                self._await_replay(name, position)
+            rows = [line.split("|") for line in self._ask(name, database, query).splitlines()]
+            self.events.append(
+                {"event": "final", "at": self._now(), "host": name, "source": name,
+                 "rows": [[client, int(key)] for client, key in rows]}
+            )  # fmt: skip
+
+    def _await_replay(self, host: str, position: str) -> None:
+        began = time.monotonic()
+        question = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
+        while self._ask(host, "postgres", question) != "t" and time.monotonic() - began < PATIENCE_S:
+            time.sleep(LOOK_EVERY_S)
+
+    def _ask(self, host: str, database: str, query: str) -> str:
+        command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--tuples-only", "--no-align"]
+        return self.hosts.run(host, [*command, f"--dbname={database}", f"--command={query}"]).strip()
+
+
+def _served(lines: Sequence[Mapping[str, Any]], steady: float, now: float) -> bool:
+    """Whether the last lines reach back for so long, up to now, and none of them failed."""
+    recent = [line for line in lines if line["at"] >= now - steady - LATEST_S]
+    return (
+        bool(recent)
+        and all(line["outcome"] == "ok" for line in recent)
+        and recent[0]["at"] <= now - steady + LATEST_S
+        and max(line["end"] for line in recent) >= now - 2 * LATEST_S
+    )
