@@ -13,37 +13,8 @@ description:
   - Can wait until a condition holds. On failure it prints the cluster's state, the end of this
     host's Patroni log and the likely cause.
   - Runs on a member. Changes nothing. In check mode it does not wait.
+extends_documentation_fragment: [patroni]
 options:
-  members:
-    description: The members to ask, with the address of each one's REST API.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: The member's name in Patroni.
-        type: str
-        required: true
-      address:
-        description: The address that its certificate holds.
-        type: str
-        required: true
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: Certificate authority that the members' certificates are verified with.
-    type: path
-    default: /etc/standfast/pki/ca.crt
-  certificate_file:
-    description: Client certificate.
-    type: path
-    default: /etc/standfast/pki/host.crt
-  key_file:
-    description: Key of the client certificate.
-    type: path
-    default: /etc/standfast/pki/host.key
   wait_for_members:
     description:
       - Wait until each of these members leads, or streams on the leader's timeline.
@@ -127,22 +98,13 @@ cluster:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.standfast.patroni import Cluster, member_problem
-from ansible.module_utils.standfast.patroni_api import Access, Api, explain, wait_for, wait_until_noticed
+from ansible.module_utils.standfast.patroni_api import MEMBERS, Access, Api, explain, wait_for, wait_until_noticed
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
-            "port": {"type": "int", "default": 8008},
-            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
-            "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
-            "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
+            **MEMBERS,
             "wait_for_members": {"type": "list", "elements": "str", "default": []},
             "wait_for_rounds": {"type": "bool", "default": False},
             "wait_seconds": {"type": "int", "default": 120},

@@ -15,45 +15,8 @@ description:
   - After a change it waits until the members have noticed it, so that their C(pending_restart) is
     right afterwards. Restarts are M(patroni_restart)'s.
   - Returns when the leader takes writes, or fails with the reason why it does not.
+extends_documentation_fragment: [patroni, patroni.credentials]
 options:
-  members:
-    description: The members to ask, with the address of each one's REST API.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: The member's name in Patroni.
-        type: str
-        required: true
-      address:
-        description: The address that its certificate holds.
-        type: str
-        required: true
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: Certificate authority that the members' certificates are verified with.
-    type: path
-    default: /etc/standfast/pki/ca.crt
-  certificate_file:
-    description: Client certificate.
-    type: path
-    default: /etc/standfast/pki/host.crt
-  key_file:
-    description: Key of the client certificate.
-    type: path
-    default: /etc/standfast/pki/host.key
-  username:
-    description: User of the REST API's unsafe endpoints.
-    type: str
-    default: patroni
-  password:
-    description: Password of the REST API's unsafe endpoints.
-    type: str
-    required: true
   config:
     description:
       - The dynamic configuration. Keys that are not named stay as they are, a null removes a key.
@@ -149,7 +112,16 @@ from ansible.module_utils.standfast.patroni import (
     settings_error,
     write_problem,
 )
-from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_for, wait_until_noticed
+from ansible.module_utils.standfast.patroni_api import (
+    CREDENTIALS,
+    MEMBERS,
+    Access,
+    Api,
+    PatroniError,
+    explain,
+    wait_for,
+    wait_until_noticed,
+)
 
 
 def parameter_errors(module: AnsibleModule, config: Mapping[str, Any]) -> list[InputError]:
@@ -180,18 +152,8 @@ def find_config(module: AnsibleModule, api: Api) -> Mapping[str, Any] | None:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
-            "port": {"type": "int", "default": 8008},
-            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
-            "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
-            "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
-            "username": {"type": "str", "default": "patroni"},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **MEMBERS,
+            **CREDENTIALS,
             "config": {"type": "dict", "required": True},
             "exact": {"type": "list", "elements": "str", "default": ["postgresql.parameters"]},
             "validate_only": {"type": "bool", "default": False},

@@ -14,45 +14,8 @@ description:
   - After each step it waits until the member leads, or streams on the leader's timeline, and stops
     with the reason when it does not.
   - At the end the expected members work, and writes do not wait.
+extends_documentation_fragment: [patroni, patroni.credentials]
 options:
-  members:
-    description: The members to ask, with the address of each one's REST API.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: The member's name in Patroni.
-        type: str
-        required: true
-      address:
-        description: The address that its certificate holds.
-        type: str
-        required: true
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: Certificate authority that the members' certificates are verified with.
-    type: path
-    default: /etc/standfast/pki/ca.crt
-  certificate_file:
-    description: Client certificate.
-    type: path
-    default: /etc/standfast/pki/host.crt
-  key_file:
-    description: Key of the client certificate.
-    type: path
-    default: /etc/standfast/pki/host.key
-  username:
-    description: User of the REST API's unsafe endpoints.
-    type: str
-    default: patroni
-  password:
-    description: Password of the REST API's unsafe endpoints.
-    type: str
-    required: true
   allowed:
     description: Whether to restart. Without it, pending restarts are only reported.
     type: bool
@@ -113,7 +76,15 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.standfast.patroni import Cluster, Step, member_problem, next_restart, write_problem
-from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_for
+from ansible.module_utils.standfast.patroni_api import (
+    CREDENTIALS,
+    MEMBERS,
+    Access,
+    Api,
+    PatroniError,
+    explain,
+    wait_for,
+)
 
 
 def take(api: Api, step: Step, seconds: float) -> None:
@@ -127,18 +98,8 @@ def take(api: Api, step: Step, seconds: float) -> None:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
-            "port": {"type": "int", "default": 8008},
-            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
-            "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
-            "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
-            "username": {"type": "str", "default": "patroni"},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **MEMBERS,
+            **CREDENTIALS,
             "allowed": {"type": "bool", "default": True},
             "expected": {"type": "list", "elements": "str", "default": []},
             "strict": {"type": "bool", "default": False},

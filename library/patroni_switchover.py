@@ -12,45 +12,8 @@ description:
     waiting for anything. With synchronous replication only a synchronous standby can.
   - Returns when the candidate leads and the former leader streams from it.
   - Does nothing when the candidate leads already.
+extends_documentation_fragment: [patroni, patroni.credentials]
 options:
-  members:
-    description: The members to ask, with the address of each one's REST API.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: The member's name in Patroni.
-        type: str
-        required: true
-      address:
-        description: The address that its certificate holds.
-        type: str
-        required: true
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: Certificate authority that the members' certificates are verified with.
-    type: path
-    default: /etc/standfast/pki/ca.crt
-  certificate_file:
-    description: Client certificate.
-    type: path
-    default: /etc/standfast/pki/host.crt
-  key_file:
-    description: Key of the client certificate.
-    type: path
-    default: /etc/standfast/pki/host.key
-  username:
-    description: User of the REST API's unsafe endpoints.
-    type: str
-    default: patroni
-  password:
-    description: Password of the REST API's unsafe endpoints.
-    type: str
-    required: true
   candidate:
     description: The member that is to lead. Without it, the one with the least lag is taken.
     type: str
@@ -99,24 +62,22 @@ from ansible.module_utils.standfast.patroni import (
     report,
     switchover_problem,
 )
-from ansible.module_utils.standfast.patroni_api import Access, Api, PatroniError, explain, wait_for
+from ansible.module_utils.standfast.patroni_api import (
+    CREDENTIALS,
+    MEMBERS,
+    Access,
+    Api,
+    PatroniError,
+    explain,
+    wait_for,
+)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
-            },
-            "port": {"type": "int", "default": 8008},
-            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
-            "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
-            "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
-            "username": {"type": "str", "default": "patroni"},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **MEMBERS,
+            **CREDENTIALS,
             "candidate": {"type": "str"},
             "wait_seconds": {"type": "int", "default": 120},
         },

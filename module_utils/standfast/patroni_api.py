@@ -17,6 +17,24 @@ from .patroni import Answer, Cluster, likely_cause, read_cluster, report, tellin
 LOG_LINES = 25
 POLL_SECONDS = 0.5
 
+# Options that the modules share; plugins/doc_fragments/patroni.py documents them.
+MEMBERS: dict[str, dict[str, Any]] = {
+    "members": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
+    },
+    "port": {"type": "int", "default": 8008},
+    "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
+    "certificate_file": {"type": "path", "default": "/etc/standfast/pki/host.crt"},
+    "key_file": {"type": "path", "default": "/etc/standfast/pki/host.key"},
+}
+CREDENTIALS: dict[str, dict[str, Any]] = {
+    "username": {"type": "str", "default": "patroni"},
+    "password": {"type": "str", "required": True, "no_log": True},
+}
+
 Run = Callable[[Sequence[str]], tuple[int, str, str]]
 
 

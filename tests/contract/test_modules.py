@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,9 @@ def declared_options(path: Path) -> set[str] | None:
             if isinstance(spec, ast.Call) and getattr(spec.func, "id", "") == "dict":
                 return {str(keyword.arg) for keyword in spec.keywords}
             if isinstance(spec, ast.Dict):
-                return {str(key.value) for key in spec.keys if isinstance(key, ast.Constant)}
+                own = {str(key.value) for key in spec.keys if isinstance(key, ast.Constant)}
+                shared = [value for key, value in zip(spec.keys, spec.values, strict=True) if key is None]
+                return own.union(*(_imported(path, value) for value in shared))
             raise AssertionError(f"{path.name}: write argument_spec as a literal dict")
     return None
 
@@ -52,15 +57,37 @@ def _assigned(path: Path, name: str) -> ast.expr | None:
     return None
 
 
+def _imported(path: Path, value: ast.expr) -> Mapping[str, Any]:
+    """The options that a module unpacks from the package."""
+    assert isinstance(value, ast.Name), f"{path.name}: unpack options by the name that they are imported by"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and value.id in {alias.name for alias in node.names}:
+            package = str(node.module).removeprefix("ansible.module_utils.")
+            options: Mapping[str, Any] = getattr(importlib.import_module(package), value.id)
+            return options
+    raise AssertionError(f"{path.name} imports no {value.id}")
+
+
+def documentation_of(path: Path) -> dict[str, Any]:
+    """The module's documentation, with the options of the fragments that it extends."""
+    documentation: dict[str, Any] = yaml.safe_load(constants(path)["DOCUMENTATION"])
+    options = dict(documentation.get("options") or {})
+    for fragment in documentation.get("extends_documentation_fragment", []):
+        name, _, section = fragment.partition(".")
+        shared = runpy.run_path(str(ROOT / f"plugins/doc_fragments/{name}.py"))["ModuleDocFragment"]
+        options |= yaml.safe_load(getattr(shared, section.upper() or "DOCUMENTATION"))["options"]
+    return documentation | {"options": options}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_module_documentation_is_complete(path: Path) -> None:
     found = constants(path)
     for section in SECTIONS:
         assert found.get(section), f"{path.name} lacks {section}"
-    documentation: dict[str, Any] = yaml.safe_load(found["DOCUMENTATION"])
+    documentation = documentation_of(path)
     assert documentation["module"] == path.stem
     assert documentation["short_description"]
-    for name, option in (documentation.get("options") or {}).items():
+    for name, option in documentation["options"].items():
         assert option.get("description"), f"{path.name}: {name} has no description"
         assert option.get("type"), f"{path.name}: {name} has no type"
     assert yaml.safe_load(found["EXAMPLES"]), path.name
@@ -78,8 +105,7 @@ def test_module_options_are_those_documented(path: Path) -> None:
             f"{path.name} makes no AnsibleModule and has no action plugin"
         )
         return
-    documented = set((yaml.safe_load(constants(path)["DOCUMENTATION"]).get("options")) or {})
-    assert declared == documented
+    assert declared == set(documentation_of(path)["options"])
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
