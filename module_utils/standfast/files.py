@@ -2,9 +2,70 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
+import stat
 import tempfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+# Shorter words of a secret file are no passwords, and hiding them would hide what is said about it.
+SHORTEST_SECRET = 4
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """Mode and numeric owner and group; an owner or group that the host lacks is -1."""
+
+    mode: int
+    owner: int
+    group: int
+
+    @classmethod
+    def of(cls, path: Path) -> Permissions:
+        """Those of what is there. Raises FileNotFoundError."""
+        found = path.lstat()
+        return cls(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+    def __str__(self) -> str:
+        return f"owner {self.owner}, group {self.group}, mode {self.mode:04o}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A regular file, as it is or as it should be."""
+
+    content: str
+    permissions: Permissions
+
+
+def pack(contents: Sequence[str]) -> str:
+    """Texts as one short line of ASCII."""
+    return base64.b64encode(zlib.compress(json.dumps(contents).encode())).decode()
+
+
+def unpack(packed: str) -> list[str]:
+    """The inverse of `pack`."""
+    contents: list[str] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return contents
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """`text` without the values in secret files: of each line all words but the first, which names the setting."""
+    words = {
+        word.strip("\"',")
+        for secret in secrets
+        for line in secret.splitlines()
+        for word in re.split(r"[\s=]+", line.strip())[1:]
+    }
+    for word in sorted(words, key=len, reverse=True):
+        if len(word) >= SHORTEST_SECRET:
+            text = text.replace(word, "***")
+    return text
 
 
 def read(path: Path) -> str:
@@ -15,24 +76,52 @@ def read(path: Path) -> str:
         return ""
 
 
+def look(path: Path) -> File | None:
+    """The file that is there; None for none, and for a link, which a file replaces. Raises IsADirectoryError."""
+    if path.is_symlink() or not path.exists():
+        return None
+    return File(path.read_bytes().decode("utf-8", "replace"), Permissions.of(path))
+
+
 def write(path: Path, content: str, *, mode: int, group: int = -1) -> None:
     """Replace the file at once and durably.
 
     :param group: the numeric group that the file belongs to; -1 leaves the process's own.
     """
+    replace({path: stage(path, File(content, Permissions(mode, -1, group)))})
+
+
+def stage(path: Path, file: File) -> Path:
+    """The file, written durably under another name beside `path`; a -1 leaves the process's own owner or group."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchown(descriptor, -1, group)
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
+        with os.fdopen(descriptor, "wb") as staged:
+            os.fchown(descriptor, file.permissions.owner, file.permissions.group)
+            os.fchmod(descriptor, file.permissions.mode)
+            staged.write(file.content.encode())
+            staged.flush()
             os.fsync(descriptor)
-        Path(name).replace(path)
     except BaseException:
         Path(name).unlink()
         raise
-    _sync(path.parent)
+    return Path(name)
+
+
+def replace(staged: Mapping[Path, Path]) -> None:
+    """Give staged files their names, durably; none is left under its other name."""
+    try:
+        for path, other in staged.items():
+            other.replace(path)
+    finally:
+        discard(staged.values())
+    for folder in {path.parent for path in staged}:
+        _sync(folder)
+
+
+def discard(staged: Iterable[Path]) -> None:
+    """Remove staged files that have not got their names."""
+    for other in staged:
+        other.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
