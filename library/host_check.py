@@ -63,10 +63,20 @@ observation:
     ssh_client: 10.20.0.5
     answers: {}
     advertisements: []
+ansible_facts:
+  description: What the roles need to know of every host.
+  returned: success
+  type: dict
+  contains:
+    installed_packages:
+      description: Debian's packages by name. Roles install nothing where all of theirs are among them.
+      type: list
+      elements: str
+      sample: [adduser, apt]
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.standfast.host_check import Expectation, as_result, observe
+from ansible.module_utils.standfast.host_check import Expectation, as_result, installed_packages, observe
 
 
 def main() -> None:
@@ -81,11 +91,12 @@ def main() -> None:
     expected = Expectation.of(module.params["host"], module.params["ports"], module.params["virtual_addresses"])
     try:
         seen = observe(expected)
+        packages = installed_packages()
     except (OSError, ValueError) as error:
         module.fail_json(
             msg=f"{expected.name} could not be looked at: {error}. It needs iproute2 and a user who is root."
         )
-    module.exit_json(changed=False, observation=as_result(seen))
+    module.exit_json(changed=False, observation=as_result(seen), ansible_facts={"installed_packages": packages})
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from . import files
 from .errors import InputError, show
 
 SUPPORTED = {("debian", "13"): "Debian 13"}
@@ -161,6 +162,11 @@ def parse_os_release(text: str) -> tuple[str, str, str]:
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     values = {key.strip(): value.strip().strip("\"'") for key, value in pairs}
     return values.get("ID", "unknown"), values.get("VERSION_ID", ""), values.get("PRETTY_NAME", "an unknown system")
+
+
+def parse_packages(text: str) -> list[str]:
+    """The installed packages in /var/lib/dpkg/status, by name."""
+    return re.findall(r"^Package: (\S+)\nStatus: \S+ ok installed$", text, re.MULTILINE)
 
 
 def parse_links(text: str) -> tuple[Link, ...]:
@@ -545,6 +551,11 @@ def observe(expected: Expectation) -> Observation:
         answers=answers,
         advertisements=advertisements,
     )
+
+
+def installed_packages() -> list[str]:
+    """This host's packages by name, none on a host without dpkg."""
+    return parse_packages(files.read(Path("/var/lib/dpkg/status")))
 
 
 def _deployed(expected: Expectation) -> bool:

@@ -27,6 +27,7 @@ from standfast.host_check import (
     parse_listeners,
     parse_neighbour_advertisement,
     parse_os_release,
+    parse_packages,
     parse_ssh_connection,
     parse_unit,
     percentile,
@@ -69,6 +70,19 @@ def test_listeners_without_process_are_read() -> None:
 
 def test_distribution_is_read() -> None:
     assert parse_os_release(captured("debian-13/os-release")) == ("debian", "13", "Debian GNU/Linux 13 (trixie)")
+
+
+def test_only_packages_that_are_installed_are_read() -> None:
+    status = "\n".join(
+        f"Package: {name}\nStatus: {state}\nVersion: 1\n"
+        for name, state in [
+            ("etcd-server", "install ok installed"),
+            ("etcd-client", "deinstall ok config-files"),
+            ("libc6", "hold ok installed"),
+            ("haproxy", "install ok half-configured"),
+        ]
+    )
+    assert parse_packages(status) == ["etcd-server", "libc6"]
 
 
 @pytest.mark.parametrize(
