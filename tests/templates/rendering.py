@@ -22,25 +22,21 @@ TOPOLOGIES = ROOT / "tests/topologies"
 FACTS = json.loads((Path(__file__).parent / "facts.json").read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class Template:
-    """One template of a role.
+# What role keepalived's preflight registers where systemd-networkd runs.
+NETWORKS = {"Interfaces": [{"Name": "eth0", "NetworkFile": "/etc/systemd/network/eth0.network"}]}
 
-    source: path below roles/ROLE/templates. function: the hosts that get it, or `any`. destination: where it goes.
+
+@dataclass(frozen=True)
+class Placed:
+    """One file that one host would get.
+
+    source: its path below roles/. rendered: whether that is a template.
     """
-
-    role: str
-    source: str
-    function: str
-    destination: str
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """The text that one host would get."""
 
     topology: str
     host: str
+    source: str
+    rendered: bool
     destination: str
     text: str
 
@@ -58,8 +54,8 @@ def derived(topology: str) -> dict[str, Any]:
 
 
 @cache
-def _yaml(path: Path) -> Mapping[str, Any]:
-    return dict(DataLoader().load_from_file(str(path), trusted_as_template=True) or {})
+def _yaml(path: Path) -> Any:
+    return DataLoader().load_from_file(str(path), trusted_as_template=True) or {}
 
 
 @cache
@@ -82,21 +78,41 @@ def variables(topology: str, host: str) -> Mapping[str, Any]:
         "ansible_check_mode": False,
         "inventory_hostname": host,
         "ansible_managed": "Managed by standfast",
+        "__keepalived_networkd": {"rc": 0, "stdout": json.dumps(NETWORKS)},
     }
 
 
-def render(topology: str, template: Template) -> Iterator[Rendered]:
-    """Every text that `template` gives in one topology."""
-    source = ROOT / "roles" / template.role / "templates" / template.source
-    text = trust_as_template(source.read_text(encoding="utf-8"))
+def placed(topology: str, role: str, function: str) -> Iterator[Placed]:
+    """Every file that the role's tasks give to the hosts with this function (`any` for all) in one topology."""
+    root = ROOT / "roles" / role
+    tasks = [task for path in sorted((root / "tasks").glob("*.yml")) for task in _yaml(path) if "host_files" in task]
     for host, known in derived(topology)["hosts"].items():
-        if template.function not in ("any", *known["functions"]):
+        if function not in ("any", *known["functions"]):
             continue
-        stacked = {**variables(topology, host), "ansible_search_path": [str(source.parents[1])]}
-        templar = Templar(loader=DataLoader(), variables=stacked).copy_with_new_env(searchpath=[str(source.parent)])
-        yield Rendered(
-            topology,
-            host,
-            str(templar.template(trust_as_template(template.destination))),
-            str(templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True})),
+        stacked = {**variables(topology, host), "ansible_search_path": [str(root)]}
+        templar = Templar(loader=DataLoader(), variables=stacked).copy_with_new_env(
+            searchpath=[str(root / "templates")]
         )
+        for task in tasks:
+            for entry in templar.template(task["host_files"]["files"]):
+                for source, destination in _sources(root, entry):
+                    text = source.read_text(encoding="utf-8")
+                    if "template" in entry:
+                        options = {"trim_blocks": True}
+                        text = str(
+                            templar.template(trust_as_template(text), escape_backslashes=False, overrides=options)
+                        )
+                    name = str(source.relative_to(ROOT / "roles"))
+                    yield Placed(topology, host, name, "template" in entry, destination, text)
+
+
+def _sources(root: Path, entry: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Each file of one entry of host_files, and where it goes."""
+    if "template" in entry:
+        yield root / "templates" / entry["template"], entry["dest"]
+    elif "copy" in entry:
+        yield root / "files" / entry["copy"], entry["dest"]
+    else:
+        folder = root / "files" / entry["tree"]
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            yield path, str(Path(entry["dest"]) / path.relative_to(folder))

@@ -1,53 +1,26 @@
-"""Every template of every role: who gets it, where, and which program must accept the result."""
+"""Who gets the files of which role, and which program must accept them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.templates.rendering import Template
-
 UNITS = "/etc/systemd/system"
 PACKAGED = "/usr/lib/systemd/system"
 
-TEMPLATES = [
-    Template("firewall", "nftables.standfast.conf", "any", "/etc/nftables.standfast.conf"),
-    Template("firewall", "standfast-firewall.service", "any", f"{UNITS}/standfast-firewall.service"),
-    Template(
-        "firewall", "nftables.service.d/50-standfast.conf", "any", f"{UNITS}/nftables.service.d/50-standfast.conf"
-    ),
-    Template("etcd", "etcd.env.j2", "etcd", "{{ __etcd_environment_file }}"),
-    Template("etcd", "50-standfast.conf.j2", "etcd", f"{UNITS}/etcd.service.d/50-standfast.conf"),
-    Template("etcd", "etcd-defragmentation.service.j2", "etcd", f"{UNITS}/etcd-defragmentation.service"),
-    Template("etcd", "etcd-defragmentation.timer.j2", "etcd", f"{UNITS}/etcd-defragmentation.timer"),
-    Template("postgresql", "config.yml.j2", "database", "/etc/patroni/config.yml"),
-    Template("pgbackrest", "pgbackrest.conf.j2", "database", "/etc/pgbackrest.conf"),
-    Template("pgbackrest", "pgbackrest.conf.j2", "backup", "/etc/pgbackrest.conf"),
-    Template("pgbackrest", "pgbackrest.service.conf.j2", "database", f"{UNITS}/pgbackrest.service.d/50-standfast.conf"),
-    Template("pgbackrest", "pgbackrest.service.conf.j2", "backup", f"{UNITS}/pgbackrest.service.d/50-standfast.conf"),
-    Template("pgbackrest", "standfast-backup@.service.j2", "backup", f"{UNITS}/standfast-backup@.service"),
-    Template(
-        "pgbackrest", "standfast-backup-failed@.service.j2", "backup", f"{UNITS}/standfast-backup-failed@.service"
-    ),
-    Template("haproxy", "users.cfg.j2", "balancer", "/etc/haproxy/users.cfg"),
-    Template("haproxy", "haproxy.cfg.j2", "balancer", "/etc/haproxy/haproxy.cfg"),
-    Template("haproxy", "servers.state.j2", "balancer", "/etc/haproxy/servers.state"),
-    Template("keepalived", "keepalived.conf.j2", "balancer", "/etc/keepalived/keepalived.conf"),
-    Template("keepalived", "withdraw.batch.j2", "balancer", "/etc/keepalived/withdraw.batch"),
-    Template("demo", "standfast-demo.service.j2", "application", f"{UNITS}/standfast-demo.service"),
+# Which hosts get the files of which role.
+HOSTS = [
+    ("firewall", "any"),
+    ("etcd", "etcd"),
+    ("postgresql", "database"),
+    ("pgbackrest", "database"),
+    ("pgbackrest", "backup"),
+    ("haproxy", "balancer"),
+    ("keepalived", "balancer"),
+    ("demo", "application"),
 ]
 
 # Templates that only others include.
-FRAGMENTS = {("pgbackrest", "sandbox.j2")}
-
-# What a role copies as it is, by function: below roles/ROLE/files, and where it goes.
-FILES: Mapping[str, list[tuple[str, str]]] = {
-    "balancer": [
-        ("haproxy/files/root", ""),
-        ("keepalived/files/keepalived.service.d", f"{UNITS}/keepalived.service.d"),
-    ],
-    "database": [("postgresql/files/root", "")],
-    "application": [("demo/files", "/usr/local/lib/standfast")],
-}
+FRAGMENTS = {"pgbackrest/templates/sandbox.j2"}
 
 VERIFY = "systemd-analyze verify --man=no"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.templates.checkers import Checkers
-from tests.templates.rendering import ROOT, TOPOLOGIES, Rendered, derived, render
-from tests.templates.table import CHECKS, FILES, FRAGMENTS, TEMPLATES
+from tests.templates.rendering import ROOT, TOPOLOGIES, Placed, derived, placed
+from tests.templates.table import CHECKS, FRAGMENTS, HOSTS
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.name for path in TOPOLOGIES.iterdir() if path.is_dir())
@@ -27,31 +27,23 @@ CHECKED = [(topology, host) for topology in NAMES for host in first_hosts(topolo
 
 
 @cache
-def everything(topology: str) -> tuple[Rendered, ...]:
-    return tuple(rendered for template in TEMPLATES for rendered in render(topology, template))
+def everything(topology: str) -> tuple[Placed, ...]:
+    return tuple(file for role, function in HOSTS for file in placed(topology, role, function))
 
 
 def files_of(topology: str, host: str) -> dict[str, str]:
-    """All files of one host: rendered ones and those that are copied."""
-    found = {rendered.destination: rendered.text for rendered in everything(topology) if rendered.host == host}
-    for function in ("any", *derived(topology)["hosts"][host]["functions"]):
-        for source, destination in FILES.get(function, []):
-            root = ROOT / "roles" / source
-            assert root.is_dir(), f"tests/templates/table.py names {root}, which is gone"
-            for path in sorted(root.rglob("*")):
-                if path.is_file():
-                    found[f"{destination}/{path.relative_to(root)}"] = path.read_text(encoding="utf-8")
-    return found
+    """All files of one host, rendered ones and those that are copied."""
+    return {file.destination: file.text for file in everything(topology) if file.host == host}
 
 
-def test_every_template_is_in_the_table() -> None:
+def test_every_file_of_a_role_goes_to_a_host() -> None:
     found = {
-        (role.name, str(path.relative_to(role / "templates")))
-        for role in (ROOT / "roles").iterdir()
-        for path in (role / "templates").rglob("*")
+        str(path.relative_to(ROOT / "roles"))
+        for folder in ("templates", "files")
+        for path in (ROOT / "roles").glob(f"*/{folder}/**/*")
         if path.is_file()
     }
-    assert found == {(template.role, template.source) for template in TEMPLATES} | FRAGMENTS
+    assert found == {file.source for topology in NAMES for file in everything(topology)} | FRAGMENTS
 
 
 @pytest.mark.parametrize("topology", NAMES)
@@ -59,7 +51,9 @@ def test_rendered_files_are_the_approved_ones(topology: str, request: pytest.Fix
     approved = GOLDEN / topology
     hosts = first_hosts(topology)
     rendered = {
-        Path(item.host) / item.destination.lstrip("/"): item.text for item in everything(topology) if item.host in hosts
+        Path(file.host) / file.destination.lstrip("/"): file.text
+        for file in everything(topology)
+        if file.host in hosts and file.rendered
     }
     if request.config.getoption("--update-golden"):
         for path in approved.rglob("*"):
