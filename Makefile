@@ -34,14 +34,26 @@ down: bootstrap ## remove every trace of the lab
 status: bootstrap ## show the running service on one screen
 	@fab status --inventory $(INVENTORY)
 
+# The checks run beside each other; what each says is shown when it ends, and all run to their end.
+BESIDE = @+$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target
+
 lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
+	$(BESIDE) ansible-lint python-lint
+
+check: bootstrap ## the quick part of the tests: lint, types, unit, contract, templates
+	$(BESIDE) ansible-lint python-lint quick-tests
+
+.PHONY: ansible-lint python-lint quick-tests
+ansible-lint:
+	ansible-lint --offline -q
+
+python-lint:
 	ruff check .
 	ruff format --check .
 	mypy
 	yamllint --strict .
-	ansible-lint --offline -q
 
-check: lint ## the quick part of the tests: lint, types, unit, contract, templates
+quick-tests:
 	pytest --numprocesses 2 tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
 
 test: check ## everything that CI runs
