@@ -55,10 +55,10 @@ def history() -> list[dict[str, Any]]:
             outcome = "unknown" if unknown else "fail" if down else "ok"
             client = 1 if at < INJECT + PERIOD else 2
             events.append(write(worker, at, key, outcome, "db1" if at < INJECT else "db2", client))
-    for at in ticks(START, END, PERIOD):
-        events.append(
-            {"event": "request", "host": "client1", "at": at, "end": at + 0.004, "outcome": "ok", "reason": ""}
-        )
+    events += [
+        {"event": "request", "host": "client1", "at": at, "end": at + 0.004, "outcome": "ok", "reason": ""}
+        for at in ticks(START, END, PERIOD)
+    ]
     for at in ticks(START, END, 0.1):
         for host in ("db1", "db2", "db3"):
             leads = host == ("db1" if at < INJECT else "db2" if at >= BACK - 0.5 else "")

@@ -106,19 +106,21 @@ def _evidence(history: History, verdict: Verdict, injected: float) -> None:
 
 def longest_gap(served: Iterable[float], start: float, end: float) -> tuple[float, bool]:
     """The longest time without service that overlaps [start, end], and whether it was still going on at `end`."""
-    moments = [*sorted(served), end]
+    moments = [*sorted(moment for moment in served if moment < end), end]
     gaps = [(after - before, after == end) for before, after in pairwise(moments) if after > start]
     return max(gaps, default=(end - start, True))
 
 
 def _outages(history: History, verdict: Verdict, injected: float, healed: float) -> None:
-    last = max(event["end"] for kind in ("write", "request") for event in history.of(kind))
     bound = float(history.header["bound_s"]) + (healed - injected if history.header["outlasts"] else 0.0)
     for kind, name, period in (
         ("write", "ledger", float(history.header["write_period_s"])),
         ("request", "web", float(history.header["request_period_s"])),
     ):
-        gap, open_ended = longest_gap((e["end"] for e in history.of(kind) if e["outcome"] == "ok"), injected, last)
+        asked = history.of(kind)
+        # Until its probe was told to end.
+        last = max((event["at"] for event in asked), default=healed)
+        gap, open_ended = longest_gap((e["end"] for e in asked if e["outcome"] == "ok"), injected, last)
         allowed = bound + 2 * period + LATEST_S
         verdict.figures[f"{name}_outage_s"] = gap
         if gap > allowed:
@@ -128,7 +130,7 @@ def _outages(history: History, verdict: Verdict, injected: float, healed: float)
             )
         elif open_ended and gap > 2 * period + LATEST_S:
             verdict.findings.append(f"{name}: not served again when the drill ended, {gap:.2f} s after its last answer")
-        failed = [event for event in history.of(kind) if event["outcome"] != "ok" and event["end"] >= injected]
+        failed = [event for event in asked if event["outcome"] != "ok" and event["end"] >= injected]
         verdict.figures[f"{name}_failed"] = len(failed)
         if history.header["lossless"] and failed:
             verdict.findings.append(f"{name}: {len(failed)} requests failed; expected none: {failed[0]['reason']}")

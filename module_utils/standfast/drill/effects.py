@@ -64,6 +64,23 @@ def stop(unit: str) -> Effect:
     )
 
 
+def crash_and_stay_down(unit: str) -> Effect:
+    """SIGKILL to all processes of a unit that systemd may not start again."""
+    return Effect(
+        f"""
+systemctl mask --runtime --quiet {unit}
+systemctl kill --signal=KILL --kill-whom=all {unit}
+for attempt in $(seq 100); do systemctl --quiet is-active {unit} || exit 0; sleep 0.05; done
+exit 1
+""",
+        f"""
+systemctl unmask --runtime --quiet {unit}
+systemctl reset-failed {unit} 2>/dev/null || true
+systemctl start {unit}
+""",
+    )
+
+
 def suspend(unit: str) -> Effect:
     """SIGSTOP to all processes of a unit, the children first, so that none reports the other."""
     return Effect(

@@ -92,9 +92,9 @@ class Hosts:
         """Standard output of a POSIX shell script that root runs on a host and that ends at its first failure."""
         return self.run(name, ["sh", "-eu"], stdin=script, timeout=timeout, check=check)
 
-    def put(self, name: str, path: str, content: str, mode: str = "0600") -> None:
+    def put(self, name: str, path: str, content: str, *, mode: str = "0600", owner: str = "root") -> None:
         """Write a file, which is never readable by others than its mode says."""
-        self.run(name, ["install", "-D", f"--mode={mode}", "/dev/stdin", path], stdin=content)
+        self.run(name, ["install", "-D", f"--mode={mode}", f"--owner={owner}", "/dev/stdin", path], stdin=content)
 
     def clock(self, name: str) -> Clock:
         """A host's clock, from the shortest of a few round trips over one channel."""
@@ -153,13 +153,13 @@ class Probes:
             self._hosts.shell(
                 probe.host,
                 f"for attempt in $(seq 100); do test -s {self._path(probe, 'jsonl')} && exit; sleep 0.1; done\n"
-                f"systemctl status --no-pager --lines 5 {self._unit(probe)} >&2; exit 1",
+                f"journalctl --no-pager --lines 3 --output cat --unit {self._unit(probe)} >&2; exit 1",
             )
 
     def _start(self, probe: Probe) -> None:
         source = (self.SOURCES / f"{probe.program}.py").read_text(encoding="utf-8")
-        self._hosts.put(probe.host, self._path(probe, "py"), source, "0644")
-        self._hosts.put(probe.host, self._path(probe, "json"), json.dumps(probe.parameters))
+        self._hosts.put(probe.host, self._path(probe, "py"), source, mode="0644")
+        self._hosts.put(probe.host, self._path(probe, "json"), json.dumps(probe.parameters), owner=probe.user)
         self._hosts.run(
             probe.host,
             [
@@ -168,9 +168,8 @@ class Probes:
                 f"--property=AmbientCapabilities={probe.capabilities}",
                 # Above what it looks at: a probe that waits for a processor measures itself.
                 "--property=Nice=-5",
-                f"--property=LoadCredential=parameters:{self._path(probe, 'json')}",
-                f"--property=StandardOutput=append:{self._path(probe, 'jsonl')}",
-                "sh", "-c", f'exec python3 {self._path(probe, "py")} "$CREDENTIALS_DIRECTORY/parameters"',
+                f"--property=StandardOutput=append:{self._path(probe, 'jsonl')}", "--property=StandardError=journal",
+                "python3", self._path(probe, "py"), self._path(probe, "json"),
             ],
         )  # fmt: skip
 

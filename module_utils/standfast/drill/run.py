@@ -300,7 +300,8 @@ class _Course:
     # -- the fault ---------------------------------------------------------------------------------
 
     def _drill(self, probes: Probes) -> None:
-        self._await_service(probes, since=self._now(), within=PATIENCE_S, steady=STEADY_S + 1)
+        if not self._await_service(probes, since=self._now(), within=PATIENCE_S, steady=STEADY_S + 1):
+            raise InterruptedDrillError(f"clients were not served steadily within {PATIENCE_S:g} s")
         self.drill.say(f"  steady; {self.fault.name} on {', '.join(self.targets)}")
         with self._armed():
             injected = self._inject()

@@ -1,0 +1,38 @@
+"""The drills of a molecule scenario: which ones its side_effect.yml ran, and what their histories say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from standfast.drill import history
+from standfast.drill.checker import Verdict, check
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One fault, and where its history is."""
+
+    fault: str
+    path: Path
+
+    def verdict(self) -> Verdict:
+        """Made from the history alone."""
+        assert self.path.is_file(), f"{self.fault}: no history {self.path}; run the scenario's side_effect first"
+        return check(history.load(self.path))
+
+    def explain(self, verdict: Verdict) -> str:
+        """Why it did not pass."""
+        reasons = [*verdict.findings, *(f"not proven: {void}" for void in verdict.voids)]
+        figures = ", ".join(f"{name} {value:.3g}" for name, value in verdict.figures.items())
+        return "\n".join([f"{self.fault}: {verdict.outcome}", *reasons, figures, str(self.path)])
+
+
+def judgements(scenario: Path) -> list[Judgement]:
+    """What the scenario in this folder drills."""
+    play = yaml.safe_load((scenario / "side_effect.yml").read_text(encoding="utf-8"))[0]
+    folder = ROOT / play["vars"]["drills_histories"]
+    return [Judgement(fault, folder / f"{fault}-1.jsonl") for fault in play["vars"]["drills"]]
