@@ -1,6 +1,5 @@
 """Connections that should, or should not, come about: what each one met."""
 
-import json
 import shutil
 import socket
 import ssl

@@ -1,6 +1,5 @@
 """A stranger's VRRP advertisements of priority 255, and who then answers for the virtual address."""
 
-import json
 import socket
 import struct
 import time
@@ -19,9 +18,9 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def advertisement(source: str, target: str, router: int, address: str, *, right: bool) -> bytes:
+def advertisement(source: str, target: str, router: int, address: str, interval_cs: int, *, right: bool) -> bytes:
     """RFC 5798, section 5.2; the checksum covers a pseudo header (5.2.8)."""
-    head, tail = struct.pack("!BBBBH", 0x31, router, HIGHEST, 1, 1), socket.inet_aton(address)
+    head, tail = struct.pack("!BBBBH", 0x31, router, HIGHEST, 1, interval_cs), socket.inet_aton(address)
     length = len(head) + 2 + len(tail)
     pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, VRRP, length)
     sum_ = checksum(pseudo + head + b"\0\0" + tail)
@@ -50,10 +49,10 @@ def who_answers(interface: str, source: str, address: str) -> list[str]:
 
 
 def answer(
-    interface: str, source: str, balancers: list[str], router: int, address: str, seconds: float
+    interface: str, source: str, balancers: list[str], router: int, address: str, interval_cs: int, seconds: float
 ) -> dict[str, Any]:
     packets = [
-        (target, advertisement(source, target, router, address, right=right))
+        (target, advertisement(source, target, router, address, interval_cs, right=right))
         for target in [*balancers, GROUP]
         for right in (True, False)
     ]

@@ -23,7 +23,7 @@ def write(folder: str) -> str:
 
 def entries(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        return sorted(path.name for path in Path(folder).iterdir())
     except OSError:
         return []
 
@@ -58,7 +58,7 @@ def answer(units: dict[str, str], forbidden: list[str]) -> dict[str, Any]:
     units: unit -> a folder that it must be able to write to.
     """
     found = {}
-    witness = Path("/tmp", NAME)  # noqa: S108 - the folder that PrivateTmp= hides
+    witness = Path("/tmp", NAME)
     witness.write_text("", encoding="ascii")
     try:
         for unit, allowed in units.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Where a program, or somebody's shell, could leave a secret.
-SEARCHED = ["/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local", "/var"]  # noqa: S108
+SEARCHED = ["/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local", "/var"]
 # What Debian's mirrors published.
 LEFT_OUT = ["/var/cache/apt", "/var/lib/apt", "/var/lib/dpkg"]
 NOBODY = 65534
@@ -51,7 +51,10 @@ def secret_files(secrets: dict[str, str]) -> list[dict[str, Any]]:
         check=False,
     ).stdout
     files = []
-    for path in filter(None, grep(secrets, ["xargs", "-0", "grep", "--files-with-matches", "--null"], input=listed).decode().split("\0")):
+    for path in filter(
+        None,
+        grep(secrets, ["xargs", "-0", "grep", "--files-with-matches", "--null"], input=listed).decode().split("\0"),
+    ):
         status = Path(path).stat()
         content = Path(path).read_bytes()
         files.append(

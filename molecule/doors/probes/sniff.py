@@ -1,6 +1,5 @@
 """How far VRRP packets of one source come into a balancer: to its interface, past its firewall."""
 
-import json
 import select
 import socket
 import time

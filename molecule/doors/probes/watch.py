@@ -1,6 +1,5 @@
 """The arguments of every process that is seen while a marker file exists."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -200,8 +201,6 @@ def outsider(live: Live) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def ansible(live: Live) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs one of Ansible's programs of this environment, in the repository's root, on the lab."""
-    import sys
-
     root = Path(__file__).resolve().parents[3]
 
     def run(program: str, *arguments: str, deadline: float = 900) -> subprocess.CompletedProcess[str]:

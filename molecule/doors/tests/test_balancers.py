@@ -100,7 +100,7 @@ user, end = None, time.monotonic() + 20
 while user is None and time.monotonic() < end:
     for child in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split():
         try:
-            if Path(f"/proc/{child}/comm").read_text() == "socat\\n":
+            if Path(f"/proc/{child}/comm").read_text().startswith("socat"):
                 user = pwd.getpwuid(os.stat(f"/proc/{child}").st_uid).pw_name
         except OSError:
             pass
@@ -154,9 +154,7 @@ def test_health_socket_changes_nothing(live: Live) -> None:
         assert said["/run/haproxy/master.sock"] == "PermissionError", (name, said)
 
 
-def test_statistics_ask_for_a_password(
-    live: Live, ask: Any, passwords: dict[str, str], users: dict[str, str]
-) -> None:
+def test_statistics_ask_for_a_password(live: Live, ask: Any, passwords: dict[str, str], users: dict[str, str]) -> None:
     client, name = live.names("client")[0], balancers(live)[0]
     user = users["haproxy_stats_user"]
     port = next(port["port"] for port in live.topology["ports"][name] if port["service"] == "statistics")
@@ -168,7 +166,9 @@ def test_statistics_ask_for_a_password(
         (f"{user}:{user}", 401),
         (f"{user}:{passwords['haproxy_stats_password']}", 200),
     ):
-        header = "" if credentials is None else f"Authorization: Basic {base64.b64encode(credentials.encode()).decode()}\r\n"
+        header = (
+            "" if credentials is None else f"Authorization: Basic {base64.b64encode(credentials.encode()).decode()}\r\n"
+        )
         for path in ("/", "/metrics", "/;csv"):
             text = f"GET {path} HTTP/1.0\r\nHost: doors\r\n{header}\r\n"
             planned += [
@@ -240,7 +240,9 @@ def test_vrrp_is_unicast_among_the_balancers(live: Live) -> None:
         words = configuration.split()
         peers = {live.topology["hosts"][other]["address"] for other in balancers(live) if other != name}
         listed = {
-            line.split()[0] for line in configuration.partition("unicast_peer {")[2].partition("}")[0].splitlines() if line.split()
+            line.split()[0]
+            for line in configuration.partition("unicast_peer {")[2].partition("}")[0].splitlines()
+            if line.split()
         }
         assert listed == peers, (name, listed)
         assert "vrrp_check_unicast_src" in words, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -102,7 +103,7 @@ def test_packages_come_only_from_signed_repositories(survey: dict[str, dict[str,
         assert seen["sources"].strip(), name
         assert not re.search(r"trusted\s*[=:]\s*yes|allow-insecure\s*[=:]\s*yes", seen["sources"], re.IGNORECASE), name
         wrong = re.findall(
-            r'^(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories|Acquire::AllowWeakRepositories'
+            r"^(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories|Acquire::AllowWeakRepositories"
             r'|Acquire::AllowDowngradeToInsecureRepositories) "(?:1|true|yes)";',
             seen["apt"],
             re.MULTILINE,
@@ -112,8 +113,6 @@ def test_packages_come_only_from_signed_repositories(survey: dict[str, dict[str,
 
 def test_watchdog_is_used_where_there_is_one(live: Live, ansible: Any, survey: dict[str, dict[str, Any]]) -> None:
     """Where there is none, the screen of the operator says so."""
-    import json
-
     done = ansible("fab", "status", "--json")
     said = json.loads(done.stdout)["database"]["watchdogs"]
     for name in live.names("database"):

@@ -73,7 +73,9 @@ def tried(ask: Any, planned: list[tuple[str, dict[str, Any]]]) -> list[tuple[str
 
 def test_listeners_are_the_declared_ones(live: Live, survey: dict[str, dict[str, Any]]) -> None:
     for name, seen in survey.items():
-        declared = {(port["protocol"], port["port"], port["scope"], port["unit"]) for port in live.topology["ports"][name]}
+        declared = {
+            (port["protocol"], port["port"], port["scope"], port["unit"]) for port in live.topology["ports"][name]
+        }
         scopes: dict[tuple[str, int, str], str] = {}
         for one in seen["listeners"]:
             key = (one["protocol"], one["port"], one["unit"])
@@ -108,7 +110,7 @@ def test_admin_listeners_are_not_on_virtual_addresses(live: Live, survey: dict[s
         assert not {address for address, _ in bound} & (virtual | {"0.0.0.0", "::", "*"}), (name, bound)
 
 
-def test_firewall_refuses_what_no_rule_admits(live: Live, survey: dict[str, dict[str, Any]]) -> None:
+def test_firewall_refuses_what_no_rule_admits(survey: dict[str, dict[str, Any]]) -> None:
     for name, seen in survey.items():
         chains = {
             entry["chain"]["hook"]: entry["chain"]["policy"]
@@ -143,7 +145,9 @@ def test_firewall_lets_only_listed_sources_in(live: Live, ask: Any, who: str, re
         if admitted and attempt["service"] == "statistics" and attempt["address"] in virtual:
             expected = "refused"  # they are not for those who use the services
         if seen["outcome"] != expected:
-            surprises.append(f"{attempt['service']} at {attempt['address']}:{attempt['port']}: {seen['outcome']}, not {expected}")
+            surprises.append(
+                f"{attempt['service']} at {attempt['address']}:{attempt['port']}: {seen['outcome']}, not {expected}"
+            )
     assert not surprises, f"from {source}: " + "; ".join(surprises)
 
 
@@ -156,10 +160,13 @@ def test_plaintext_is_refused(live: Live, ask: Any) -> None:
         planned.append((visitor(live, door), door | {"plain": first}))
     for name, attempt, seen in tried(ask, planned):
         said = seen.get("said", "")
-        told = seen["outcome"] == "closed" or (
-            seen["outcome"] == "answered"
-            # A TLS alert; Go's and HAProxy's refusal; PostgreSQL's.
-            and (said[:1] == "\x15" or " 400 " in said.splitlines()[0] or "no pg_hba.conf entry" in said)
+        told = (
+            seen["outcome"] == "closed"
+            or (
+                seen["outcome"] == "answered"
+                # A TLS alert; Go's and HAProxy's refusal; PostgreSQL's.
+                and (said[:1] == "\x15" or " 400 " in said.splitlines()[0] or "no pg_hba.conf entry" in said)
+            )
         )
         assert told, f"{name} -> {attempt['service']} at {attempt['address']}:{attempt['port']} without TLS: {seen}"
 

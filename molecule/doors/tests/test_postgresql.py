@@ -24,25 +24,29 @@ select json_build_object(
   'in_recovery', pg_is_in_recovery())
 """
 
-# One connection, with PostgreSQL's own client library; prints "" or why there was none.
+# Connections, with PostgreSQL's own client library; prints for each "" or why there was none.
 CONNECT = """
 import os, tempfile
+from concurrent.futures import ThreadPoolExecutor
 import {driver} as driver
-parameters = dict(arguments)
-with tempfile.TemporaryDirectory(prefix="doors-") as folder:
-    if "foreign_root" in parameters:
-        parameters["sslrootcert"] = os.path.join(folder, "ca.crt")
-        with open(parameters["sslrootcert"], "w", encoding="ascii") as file:
-            file.write(parameters.pop("foreign_root"))
-    statement = parameters.pop("statement", "select 1")
-    try:
-        connection = driver.connect(connect_timeout=5, **parameters)
-        cursor = connection.cursor()
-        cursor.execute(statement)
-        said = ""
-    except driver.Error as error:
-        said = str(error).strip()
-print(json.dumps(said))
+
+def tried(parameters):
+    with tempfile.TemporaryDirectory(prefix="doors-") as folder:
+        if "foreign_root" in parameters:
+            parameters["sslrootcert"] = os.path.join(folder, "ca.crt")
+            with open(parameters["sslrootcert"], "w", encoding="ascii") as file:
+                file.write(parameters.pop("foreign_root"))
+        statement = parameters.pop("statement", "select 1")
+        try:
+            connection = driver.connect(connect_timeout=10, **parameters)
+            connection.cursor().execute(statement)
+            connection.close()
+        except driver.Error as error:
+            return str(error).strip()
+    return ""
+
+with ThreadPoolExecutor(8) as pool:
+    print(json.dumps(list(pool.map(tried, arguments))))
 """
 
 
@@ -50,14 +54,15 @@ print(json.dumps(said))
 def servers(live: Live) -> dict[str, dict[str, Any]]:
     """Database host -> what its server says of itself."""
     return {
-        name: json.loads(live.run(name, f"runuser -u postgres -- psql -XAtqc \"{' '.join(LOOK.split())}\""))
+        name: json.loads(live.run(name, f'runuser -u postgres -- psql -XAtqc "{" ".join(LOOK.split())}"'))
         for name in live.names("database")
     }
 
 
-def connect(live: Live, name: str, **parameters: Any) -> str:
+def connect(live: Live, name: str, *attempts: dict[str, Any]) -> list[str]:
+    """What each attempt from one host met: "" or the error."""
     driver = "psycopg" if name in live.names("client") else "psycopg2"
-    said: str = live.python(name, CONNECT.replace("{driver}", driver), arguments=parameters)
+    said: list[str] = live.python(name, CONNECT.replace("{driver}", driver), deadline=60, arguments=attempts)
     return said
 
 
@@ -66,10 +71,15 @@ def virtual(live: Live) -> dict[str, Any]:
     return {"host": endpoint["host"], "port": endpoint["port"]}
 
 
-def application(live: Live, name: str) -> dict[str, Any]:
-    user = live.setting(live.names("database")[0], "postgresql_users")[0]
-    database = live.setting(live.names("database")[0], "postgresql_databases")[0]
-    del name
+def everywhere_listening(live: Live) -> list[dict[str, Any]]:
+    """Where a client finds PostgreSQL: through the balancers, and each member itself."""
+    port = live.topology["postgresql"]["port"]
+    return [virtual(live), *({"host": peer["address"], "port": port} for peer in live.topology["databases"])]
+
+
+def application(live: Live) -> dict[str, Any]:
+    name = live.names("database")[0]
+    user, database = (live.setting(name, variable)[0] for variable in ("postgresql_users", "postgresql_databases"))
     return {"user": user["name"], "dbname": database["name"], "password": user["password"]}
 
 
@@ -108,13 +118,9 @@ def test_unencrypted_sessions_do_not_exist(servers: dict[str, dict[str, Any]]) -
 
 
 def test_unencrypted_session_is_refused(live: Live) -> None:
-    client = live.names("client")[0]
-    targets = [virtual(live)] + [
-        {"host": peer["address"], "port": live.topology["postgresql"]["port"]} for peer in live.topology["databases"]
-    ]
-    for target in targets:
-        said = connect(live, client, **target, **application(live, client), sslmode="disable")
-        assert "no pg_hba.conf entry" in said and "no encryption" in said, (target, said)
+    attempts = [target | application(live) | {"sslmode": "disable"} for target in everywhere_listening(live)]
+    for attempt, said in zip(attempts, connect(live, live.names("client")[0], *attempts), strict=True):
+        assert "no pg_hba.conf entry" in said and "no encryption" in said, (attempt["host"], said)
 
 
 def test_replication_verifies_the_primary(live: Live, servers: dict[str, dict[str, Any]], foreign: Any) -> None:
@@ -134,7 +140,7 @@ def test_replication_verifies_the_primary(live: Live, servers: dict[str, dict[st
             "dbname": "postgres",
             "sslmode": parameters["sslmode"],
         }
-        said = connect(live, name, **dialled, foreign_root=foreign.authority)
+        [said] = connect(live, name, dialled | {"foreign_root": foreign.authority})
         assert "certificate verify failed" in said, (name, said)
 
 
@@ -147,55 +153,59 @@ def test_replication_roles_have_no_more_than_they_need(servers: dict[str, dict[s
         assert superusers == {"postgres"}, (name, superusers)
 
 
-@pytest.mark.parametrize("role", ["replicator", "rewind"])
-def test_replication_roles_read_no_table(live: Live, role: str, passwords: dict[str, str]) -> None:
-    place = {"replicator": "postgresql_replication_password", "rewind": "postgresql_rewind_password"}[role]
+@pytest.mark.parametrize("certificate", [True, False], ids=["with-certificate", "without"])
+@pytest.mark.parametrize("role", ["replication", "rewind"])
+def test_replication_roles_read_no_table(live: Live, role: str, certificate: bool, passwords: dict[str, str]) -> None:
+    """From another member, where alone they may come from at all, and only with its certificate."""
     one, other = live.names("database")[:2]
-    said = connect(
-        live,
-        one,
-        host=live.topology["hosts"][other]["address"],
-        port=live.topology["postgresql"]["port"],
-        user=role,
-        dbname="postgres",
-        password=passwords[place],
-        sslmode="verify-full",
-        sslrootcert="/etc/standfast/pki/ca.crt",
-        statement="select count(*) from pg_authid",
-    )
-    assert "permission denied" in said or "no pg_hba.conf entry" in said, said
+    attempt = {
+        "host": live.topology["hosts"][other]["address"],
+        "port": live.topology["postgresql"]["port"],
+        "user": {"replication": "replicator", "rewind": "rewind"}[role],
+        "dbname": "postgres",
+        "password": passwords[f"postgresql_{role}_password"],
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/standfast/pki/ca.crt",
+        "statement": "select count(*) from pg_authid",
+    }
+    if certificate:
+        attempt |= {"sslcert": "/etc/standfast/pki/host.crt", "sslkey": "/etc/standfast/pki/host.key"}
+    [said] = connect(live, one, attempt)
+    if role == "replication":
+        assert "no pg_hba.conf entry" in said, said
+    else:
+        assert ("permission denied" if certificate else "requires a valid client certificate") in said, said
 
 
-def test_superuser_does_not_log_in_from_clients(live: Live, passwords: dict[str, str]) -> None:
-    client = live.names("client")[0]
-    targets = [virtual(live)] + [
-        {"host": peer["address"], "port": live.topology["postgresql"]["port"]} for peer in live.topology["databases"]
-    ]
-    for target in targets:
+def test_system_roles_do_not_log_in_from_clients(live: Live, passwords: dict[str, str]) -> None:
+    """Not even with the right password, to any database."""
+    attempts = [
+        target | {"user": user, "password": passwords[place], "dbname": database, "sslmode": "require"}
+        for target in everywhere_listening(live)
         for user, place in (
             ("postgres", "postgresql_superuser_password"),
             ("replicator", "postgresql_replication_password"),
             ("rewind", "postgresql_rewind_password"),
-        ):
-            for database in (application(live, client)["dbname"], "postgres"):
-                said = connect(
-                    live, client, **target, user=user, dbname=database, password=passwords[place], sslmode="require"
-                )
-                assert "no pg_hba.conf entry" in said, (target, user, database, said)
+        )
+        for database in (application(live)["dbname"], "postgres")
+    ]
+    for attempt, said in zip(attempts, connect(live, live.names("client")[0], *attempts), strict=True):
+        assert "no pg_hba.conf entry" in said, (attempt["host"], attempt["user"], attempt["dbname"], said)
 
 
 def test_client_refuses_a_foreign_authority(live: Live, foreign: Any) -> None:
-    client = live.names("client")[0]
-    door = {**virtual(live), **application(live, client), "sslmode": "verify-full"}
-    assert "certificate verify failed" in connect(live, client, **door, foreign_root=foreign.authority)
-    assert connect(live, client, **door, sslrootcert="/etc/standfast/pki/ca.crt") == ""
+    door = virtual(live) | application(live) | {"sslmode": "verify-full"}
+    trusting = [{"foreign_root": foreign.authority}, {"sslrootcert": "/etc/standfast/pki/ca.crt"}]
+    refused, accepted = connect(live, live.names("client")[0], *(door | root for root in trusting))
+    assert "certificate verify failed" in refused, refused
+    assert accepted == ""
 
 
 def test_usual_passwords_open_nothing(live: Live) -> None:
-    client = live.names("client")[0]
-    door = {**virtual(live), **application(live, client), "sslmode": "require"}
-    for password in ("", "postgres", "password", "admin", "changeme", door["user"]):
-        said = connect(live, client, **(door | {"password": password}))
+    door = virtual(live) | application(live) | {"sslmode": "require"}
+    usual = ["", "postgres", "password", "admin", "changeme", door["user"]]
+    answers = connect(live, live.names("client")[0], *(door | {"password": password} for password in usual))
+    for password, said in zip(usual, answers, strict=True):
         assert "authentication failed" in said or "no password supplied" in said, (password, said)
 
 

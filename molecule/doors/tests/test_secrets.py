@@ -96,7 +96,7 @@ def lines_with(text: str, needles: dict[str, str]) -> Iterator[str]:
             yield shown[max(0, at - 200) : at + 200]
 
 
-def test_converge_prints_no_secret(live: Live, converge: dict[str, Any], needles: dict[str, str]) -> None:
+def test_converge_prints_no_secret(converge: dict[str, Any], needles: dict[str, str]) -> None:
     output = converge["done"].stdout + converge["done"].stderr
     assert converge["done"].returncode == 0, "\n".join(lines_with(output, needles)) or output[-3000:]
     changed = set(re.findall(r"^(\S+)\s+: ok=\d+\s+changed=[1-9]", output, re.MULTILINE))
