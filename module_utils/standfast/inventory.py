@@ -5,9 +5,11 @@ Runs on the control machine only: for the action plugin topology_check, for fab,
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,27 +26,30 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.vars.manager import VariableManager
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
-from . import specs
-from .errors import InputError, InvalidInput
+from . import rules, specs
+from .errors import InputError, InvalidInput, show
 from .topology import FUNCTIONS, RawInventory, Topology, derive
 
 ROOT = Path(__file__).resolve().parents[2]
+UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_]*)' is undefined")
 
 
 @dataclass(frozen=True)
 class Inventory:
     """What the user wrote, resolved, and nothing that follows from it.
 
-    groups: group -> hosts. settings: host -> variables that the inventory or -e sets and that
-    standfast reads. names: every variable that the inventory sets on any host. unresolved: host ->
-    variables whose templates or vaults fail there.
+    groups: group -> hosts. misnamed: group that nothing reads -> the one that it is read as.
+    settings: host -> variables that the inventory or -e sets and that standfast reads. names: every
+    variable that the inventory sets on any host. unresolved: host -> variable -> why its template or
+    its vault fails there.
     """
 
     groups: Mapping[str, tuple[str, ...]]
+    misnamed: Mapping[str, str]
     settings: Mapping[str, Mapping[str, Any]]
     names: frozenset[str]
     directory: str
-    unresolved: Mapping[str, tuple[InputError, ...]]
+    unresolved: Mapping[str, Mapping[str, str]]
     catalogue: specs.Catalogue
 
     def functions(self, host: str) -> frozenset[str]:
@@ -76,31 +81,60 @@ class Inventory:
         """The topology, or InvalidInput with everything that is wrong with names, types, secrets and structure."""
         errors = [
             *specs.check_names(self.catalogue, self.names),
+            *self._misnamed_groups(),
             *self._differences(),
-            *specs.merge(self.unresolved, {}),
+            *self._unresolved_errors(),
         ]
-        concerned: dict[str, list[str]] = {}
-        unfit: dict[str, list[InputError]] = {}
-        for host, settings in self.settings.items():
-            functions = self.functions(host)
-            for option in self.catalogue.of(functions):
-                concerned.setdefault(option, []).append(host)
-            failed = {error.variable for error in self.unresolved[host]}
-            found = specs.check_values(self.catalogue, functions, settings)
-            unfit[host] = [error for error in found if error.variable not in failed]
-        errors += specs.merge(unfit, concerned)
+        unfit = {host: self._value_errors(host) for host in self.settings}
+        errors += specs.merge(unfit, self._concerned)
         topology = None
         try:
             topology = derive(self.raw)
         except InvalidInput as invalid:
-            said = {error.variable for error in errors}
-            errors += [error for error in invalid.errors if error.variable not in said]
+            said = [error.variable for error in errors] + [
+                variable
+                for host, failed in self.unresolved.items()
+                for name in failed
+                for variable in (name, f"hosts.{host}.{name}")
+            ]
+            errors += [error for error in invalid.errors if not _is_said(error.variable, said)]
         if errors or topology is None:
             raise InvalidInput(errors)
         return topology
 
+    @cached_property
+    def _concerned(self) -> Mapping[str, Sequence[str]]:
+        """Variable of a role -> the hosts that the role is applied to."""
+        concerned: dict[str, list[str]] = {}
+        for host in self.settings:
+            for option in self.catalogue.of(self.functions(host)):
+                concerned.setdefault(option, []).append(host)
+        return concerned
+
+    def _value_errors(self, host: str) -> list[InputError]:
+        """What one host's own variables get wrong, by their types or, where these are right, by their values."""
+        settings, functions, failed = self.settings[host], self.functions(host), self.unresolved[host]
+        found = [
+            error
+            for error in specs.check_values(self.catalogue, functions, settings)
+            if specs.top(error.variable) not in failed
+        ]
+        unfit = {specs.top(error.variable) for error in found}
+        options = {
+            name: spec for name, spec in self.catalogue.settable(functions).items() if name not in {*unfit, *failed}
+        }
+        return [*found, *rules.check(settings, options)]
+
     def _differences(self) -> list[InputError]:
-        """Cluster variables that hosts do not agree on."""
+        """Variables that hosts do not agree on: the cluster's, and secrets, which two hosts or more have in common."""
+        secrets = {
+            name for options in self.catalogue.roles.values() for name in options if specs.is_secret(options[name])
+        }
+
+        def values(name: str) -> set[str]:
+            hosts = self._concerned.get(name, ()) if name in secrets else self.settings
+            return {repr(self.settings[host][name]) for host in hosts if name in self.settings[host]}
+
         return [
             InputError(
                 name,
@@ -108,9 +142,62 @@ class Inventory:
                 "one value for the whole cluster",
                 "set it once, in group_vars/all of the inventory",
             )
-            for name in specs.CLUSTER_VARIABLES
-            if len({repr(settings[name]) for settings in self.settings.values() if name in settings}) > 1
+            for name in dict.fromkeys((*specs.CLUSTER_VARIABLES, *sorted(secrets)))
+            if len(values(name)) > 1
         ]
+
+    def _unresolved_errors(self) -> list[InputError]:
+        """One error for each reason why templates fail: a variable that is not there, or a fault of their own."""
+        missing: dict[str, dict[str, list[str]]] = {}
+        other: dict[str, list[InputError]] = {host: [] for host in self.unresolved}
+        data = "text that only looks like a template is written as !unsafe"
+        for host, failed in self.unresolved.items():
+            for name, reason in failed.items():
+                if undefined := UNDEFINED.search(reason):
+                    missing.setdefault(undefined[1], {}).setdefault(name, []).append(host)
+                else:
+                    other[host].append(
+                        InputError(
+                            name,
+                            f"a value that cannot be read: {reason}",
+                            "a template that works, or a vault that its password opens",
+                            f"correct {name} where the inventory sets it; {data}",
+                        )
+                    )
+        everywhere = len(self.settings)
+
+        def user(name: str, hosts: Sequence[str]) -> str:
+            return name if len(hosts) == everywhere else f"{name} of {', '.join(hosts)}"
+
+        return [
+            *(
+                InputError(
+                    name,
+                    "nothing",
+                    f"a value, which {', '.join(user(*one) for one in sorted(users.items()))} {'needs' if len(users) == 1 else 'need'}",
+                    f"define {name}, or correct the spelling of its name in {'{{ }}'}",
+                )
+                for name, users in missing.items()
+            ),
+            *specs.merge(other, {}),
+        ]
+
+    def _misnamed_groups(self) -> list[InputError]:
+        """Groups that are read as the ones that their names are close to."""
+        return [
+            InputError(
+                f"groups.{show(name)[1:-1]}",
+                "a group that nothing reads",
+                f"one of {', '.join(FUNCTIONS)}, or a name that is not close to them",
+                f"did you mean {meant}? rename the group",
+            )
+            for name, meant in self.misnamed.items()
+        ]
+
+
+def _is_said(variable: str, said: Iterable[str]) -> bool:
+    """Whether `variable`, or what it is a part of, is among those that have their error already."""
+    return any(variable == one or variable.startswith((f"{one}.", f"{one}[")) for one in said)
 
 
 def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = ROOT) -> Inventory:
@@ -127,7 +214,7 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
     hosts = [host for host in manager.get_hosts("all", ignore_limits=True) if host.name != "localhost"]
     settings: dict[str, dict[str, Any]] = {}
     names: set[str] = set()
-    unresolved: dict[str, tuple[InputError, ...]] = {}
+    unresolved: dict[str, dict[str, str]] = {}
     directory = "."
     everywhere = manager.groups["all"]
     for host in hosts:
@@ -141,19 +228,22 @@ def read(sources: Sequence[str], loader: DataLoader | None = None, root: Path = 
         directory = str(available.get("inventory_dir") or directory)
         templar = Templar(loader=loader, variables=available)
         settings[host.name] = {}
-        errors: list[InputError] = []
+        unresolved[host.name] = {}
         for name in sorted(written & {*catalogue.known, "ansible_port"}):
             try:
                 settings[host.name][name] = _plain(templar.template(available[name]))
             except AnsibleError as error:
-                errors.append(_unresolved(name, error))
-        unresolved[host.name] = tuple(errors)
-    groups = {
-        name: tuple(host.name for host in group.get_hosts())
-        for name, group in manager.groups.items()
-        if name in FUNCTIONS
+                unresolved[host.name][name] = " ".join(str(error).split()) or type(error).__name__
+    members = {name: tuple(host.name for host in group.get_hosts()) for name, group in manager.groups.items()}
+    misnamed = {
+        name: near[0]
+        for name in members
+        if name not in FUNCTIONS and (near := get_close_matches(name.lower(), FUNCTIONS.keys() - members, 1, 0.8))
     }
-    return Inventory(groups, settings, frozenset(names), directory, unresolved, catalogue)
+    groups = {
+        misnamed.get(name, name): hosts for name, hosts in members.items() if {name, misnamed.get(name)} & {*FUNCTIONS}
+    }
+    return Inventory(groups, misnamed, settings, frozenset(names), directory, unresolved, catalogue)
 
 
 def vault_loader() -> DataLoader:
@@ -165,16 +255,6 @@ def vault_loader() -> DataLoader:
     )
     loader.set_vault_secrets(secrets)
     return loader
-
-
-def _unresolved(name: str, error: AnsibleError) -> InputError:
-    reason = str(error).strip().splitlines()
-    return InputError(
-        name,
-        f"a template that fails: {reason[0] if reason else type(error).__name__}",
-        "a value",
-        f"correct {name} where the inventory sets it",
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -247,7 +247,7 @@ _OTHER_REPOSITORY = "pgbackrest_cipher_passphrase is not the one this repository
 _NO_PRIMARY = "see `patronictl list` and `systemctl status pgbackrest` on the database hosts"
 _MENDS = {
     27: _NO_PRIMARY,
-    FOREIGN_DATABASE: "if the cluster was upgraded or made anew on purpose, run once with pgbackrest_stanza_upgrade=true",
+    FOREIGN_DATABASE: "if the cluster was upgraded or made anew on purpose, run once with -e '{pgbackrest_stanza_upgrade: true}'",
     29: _OTHER_REPOSITORY,
     49: "see `systemctl status pgbackrest` on the host that does not answer, and its firewall",
     50: "another pgBackRest command holds the lock: wait for its end",

@@ -84,7 +84,7 @@ def read_services(
             service.wrong("name", name, f"a name of its own, this one is {names[name]}", "rename the service")
         if service.get("mode") is MISSING:
             service.wrong("mode", MISSING, "http or tcp", "say http for web services, tcp for everything else")
-        mode = service.one_of("mode", "tcp", ("http", "tcp"), "say http for web services, tcp for everything else")
+        mode = service.one_of("mode", "", ("http", "tcp"), "say http for web services, tcp for everything else")
         if service.get("port") is MISSING:
             service.wrong(
                 "port", MISSING, "a whole number from 1 to 65535", "say where clients connect, for instance 443"
@@ -92,7 +92,7 @@ def read_services(
         port = service.port("port", 0)
         tls = service.boolean("tls", mode == "http")
         redirect = service.port("redirect_from", 0) or None
-        if redirect is not None and not (mode == "http" and tls):
+        if redirect is not None and mode and not (mode == "http" and tls):
             service.wrong(
                 "redirect_from",
                 redirect,
@@ -102,7 +102,7 @@ def read_services(
         balance = service.one_of(
             "balance", "roundrobin", BALANCES, "roundrobin suits short requests, leastconn long sessions"
         )
-        if balance == "uri" and mode != "http":
+        if balance == "uri" and mode == "tcp":
             service.wrong("balance", balance, "an http service for uri", "use source, leastconn or roundrobin")
         servers = _servers(service, groups, addresses)
         minimum = service.integer("minimum_servers", 1, 1, 1000, "1 serves as long as any server is left")
@@ -111,7 +111,7 @@ def read_services(
                 "minimum_servers", minimum, f"at most the number of servers, {len(servers)}", "lower it, or add servers"
             )
         retry_idempotent = service.boolean("retry_idempotent", mode == "http")
-        if retry_idempotent and mode != "http":
+        if retry_idempotent and mode == "tcp":
             service.wrong(
                 "retry_idempotent",
                 True,
@@ -166,7 +166,7 @@ def _check(service: Reader, mode: str) -> Check:
         return Check(None, None)
     check = Reader(value, service.at("check"), service.errors)
     check.known(("path", "status"))
-    if mode != "http":
+    if mode == "tcp":
         service.wrong("check", dict(value), "no check for a tcp service, which is asked by connecting", "remove check")
         return Check(None, None)
     path = "/"

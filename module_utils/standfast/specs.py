@@ -7,6 +7,7 @@ carry a secret.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -171,7 +172,7 @@ def _check_option(path: str, spec: Mapping[str, Any], value: Any, secret: bool) 
             "a value that is hidden because it holds secrets" if secret else show(value),
             _expected(spec),
             f"write {path} without quotes, and on the command line as -e '{{{name}: ...}}'"
-            if isinstance(value, str) and value and spec.get("type") in PLAIN_TYPES
+            if isinstance(value, str) and spec.get("type") in PLAIN_TYPES and PLAIN_TEXT.fullmatch(value.strip())
             else f"correct {path}",
         )
         return
@@ -215,14 +216,14 @@ def _check_options(
 def _is_of_type(spec: Mapping[str, Any], value: Any) -> bool:
     """Whether numbers and booleans are written as such: roles compare and test them, which fails with text."""
     kind = spec.get("type", "str")
-    if kind == "list" and spec.get("elements") in PLAIN_TYPES and isinstance(value, list):
-        return all(_is_of_type({"type": spec["elements"]}, item) for item in value)
     if kind == "bool":
         return isinstance(value, bool)
     if kind in PLAIN_TYPES:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "list":
-        return isinstance(value, list)
+        return isinstance(value, list) and all(
+            _is_of_type({"type": spec.get("elements", "raw")}, item) for item in value
+        )
     if kind == "dict":
         return isinstance(value, Mapping)
     if spec.get("no_log"):
@@ -244,6 +245,7 @@ def is_secret(spec: Mapping[str, Any]) -> bool:
 
 # Written without quotes.
 PLAIN_TYPES = ("bool", "int", "float")
+PLAIN_TEXT = re.compile(r"(?i)-?[0-9.]+|true|false|yes|no|on|off")
 TYPES = {
     "str": "text",
     "int": "a whole number",

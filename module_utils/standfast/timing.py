@@ -233,7 +233,7 @@ def _check_patroni(patroni: Patroni) -> Iterator[InputError]:
             "set it to 3 or more: below, one slow answer of etcd demotes the primary",
         )
     needed = patroni.loop_wait + 2 * patroni.retry_timeout
-    if patroni.ttl < needed:
+    if patroni.ttl < needed and patroni.ttl >= MINIMUM_TTL:
         yield _wrong(
             "patroni",
             f"ttl {patroni.ttl} < loop_wait {patroni.loop_wait} + 2 * retry_timeout {patroni.retry_timeout} = {needed}",

@@ -33,7 +33,6 @@ FUNCTIONS: Mapping[str, str] = {
 
 # The first balancer's VRRP priority; each further one has one less (255 would mean address owner).
 FIRST_PRIORITY = 150
-CLUSTER_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 ANYWHERE = ("0.0.0.0/0", "::/0")
 # Above these many addresses a range is the whole internet rather than somebody's clients.
@@ -243,12 +242,12 @@ def derive(inventory: RawInventory) -> Topology:
     groups = _groups(inventory, errors)
     cluster_name = reader.text(
         "cluster_name",
-        CLUSTER_NAME,
-        "a lower-case letter, then up to 30 lower-case letters, digits and hyphens",
+        LABEL,
+        "a lower-case letter, then up to 30 lower-case letters, digits and hyphens, no hyphen last",
         "choose a name; it is part of certificates, of the backup stanza and of the replication scope",
     )
     profile, profile_errors = timing.choose(
-        inventory.variables.get("recovery_profile", "standard"), inventory.variables.get("recovery_overrides") or {}
+        _given(inventory, "recovery_profile", "standard"), _given(inventory, "recovery_overrides", {})
     )
     errors.extend(profile_errors)
     peers, interfaces = _peers(inventory, groups, errors)
@@ -329,6 +328,11 @@ def derive(inventory: RawInventory) -> Topology:
     )
 
 
+def _given(inventory: RawInventory, name: str, default: Any) -> Any:
+    value = inventory.variables.get(name)
+    return default if value is None else value
+
+
 def _groups(inventory: RawInventory, errors: Errors) -> dict[str, tuple[str, ...]]:
     """The groups of FUNCTIONS, with etcd on the databases unless it has its own hosts."""
     groups = {group: tuple(inventory.groups.get(group, ())) for group in FUNCTIONS}
@@ -346,11 +350,13 @@ def _groups(inventory: RawInventory, errors: Errors) -> dict[str, tuple[str, ...
         ("databases", 3, "with two, no quorum survives the loss of one"),
     ):
         if len(groups[group]) < least:
-            errors.wrong(f"groups.{group}", f"{len(groups[group])} hosts", f"at least {least}", f"add hosts: {reason}")
-    if groups["etcd"] and (len(groups["etcd"]) < 3 or len(groups["etcd"]) % 2 == 0 or len(groups["etcd"]) > 7):
+            errors.wrong(f"groups.{group}", _count(groups[group]), f"at least {least}", f"add hosts: {reason}")
+    if "etcd" not in inventory.groups and len(groups["databases"]) < 3:
+        pass  # said already
+    elif groups["etcd"] and (len(groups["etcd"]) < 3 or len(groups["etcd"]) % 2 == 0 or len(groups["etcd"]) > 7):
         errors.wrong(
             "groups.etcd",
-            f"{len(groups['etcd'])} hosts",
+            _count(groups["etcd"]),
             "3, 5 or 7",
             "an even member adds a way to fail and no tolerance: make a group etcd of an odd number of hosts, for instance "
             f"{', '.join(groups['etcd'][: max(3, (len(groups['etcd']) - 1) // 2 * 2 + 1)][:7])}",
@@ -358,12 +364,16 @@ def _groups(inventory: RawInventory, errors: Errors) -> dict[str, tuple[str, ...
     if len(groups["backups"]) != 1:
         errors.wrong(
             "groups.backups",
-            f"{len(groups['backups'])} hosts",
+            _count(groups["backups"]),
             "exactly 1",
             "put one host with room for the repository into group backups",
         )
     _check_memberships(inventory, groups, errors)
     return groups
+
+
+def _count(hosts: Sequence[str]) -> str:
+    return f"{len(hosts)} host{'' if len(hosts) == 1 else 's'}"
 
 
 def _check_memberships(inventory: RawInventory, groups: Mapping[str, Sequence[str]], errors: Errors) -> None:
@@ -376,7 +386,7 @@ def _check_memberships(inventory: RawInventory, groups: Mapping[str, Sequence[st
         ("databases", "backups", "a backup that dies with its database is none"),
         ("clients", "balancers", "a client measures the service from outside"),
         ("clients", "databases", "a client measures the service from outside"),
-        ("clients", "etcd", "a client measures the service from outside"),
+        *((("clients", "etcd", "a client measures the service from outside"),) if "etcd" in inventory.groups else ()),
     ):
         for name in sorted(set(groups[one]) & set(groups[other])):
             errors.wrong(
@@ -404,7 +414,6 @@ def _peers(
     peers: dict[str, Peer] = {}
     interfaces: dict[str, str | None] = {}
     owners: dict[str, str] = {}
-    folded: dict[str, str] = {}
     for name in dict.fromkeys(name for members in groups.values() for name in members):
         host = Reader(inventory.hosts.get(name, {}), f"hosts.{name}", errors)
         if not HOST_NAME.fullmatch(name) or address_of(name) is not None:
@@ -413,14 +422,6 @@ def _peers(
                 show(name),
                 "a host name: up to 63 lower-case letters, digits, hyphens and dots",
                 "rename the host in the inventory, and put its address into node_address and ansible_host",
-            )
-        twin = folded.setdefault(name.casefold(), name)
-        if twin != name:
-            errors.wrong(
-                f"hosts.{show(name)[1:-1]}",
-                f"{name} beside {twin}",
-                "names that differ by more than case",
-                "rename one of the two",
             )
         addresses: dict[str, str | None] = {"node_address": None, "node_address6": None}
         for key, version in (("node_address", 4), ("node_address6", 6)):
@@ -630,19 +631,19 @@ def _need_address6(vip: Reader, balancers: Sequence[Peer]) -> None:
 
 def _same_network(vip: Reader, address: Interface, balancers: Sequence[Peer], family: int) -> None:
     """The balancers are in the virtual address' network, in its family."""
-    for peer in balancers:
-        own = peer.address if family == 4 else peer.address6
-        if not own:
-            continue
-        if address.network.prefixlen == address.network.max_prefixlen:
-            continue
-        if ipaddress.ip_address(own) not in address.network:
-            vip.wrong(
-                "address",
-                str(address),
-                f"the network of {peer.name}, {own}",
-                "take an address and a prefix of the network that the balancers share",
-            )
+    if address.network.prefixlen == address.network.max_prefixlen:
+        return
+    addresses = {peer.name: peer.address if family == 4 else peer.address6 for peer in balancers}
+    outside = [
+        f"{name}, {own}" for name, own in addresses.items() if own and ipaddress.ip_address(own) not in address.network
+    ]
+    if outside:
+        vip.wrong(
+            "address",
+            str(address),
+            f"the network of {' and of '.join(outside)}",
+            "take an address and a prefix of the network that the balancers share",
+        )
 
 
 def _priorities(balancers: Sequence[str], position: int) -> dict[str, int]:

@@ -17,6 +17,19 @@ except ImportError as error:
     ) from error
 
 
+class Refusal(AnsibleActionFail):  # type: ignore[misc]
+    """A failure whose headline alone is the error: Ansible shows the error, and then the whole result."""
+
+    def __init__(self, report: str) -> None:
+        super().__init__(report.partition("\n")[0])
+        self._report = report
+
+    @property
+    def result_contribution(self) -> dict[str, Any]:
+        """The result of the task."""
+        return {"changed": False, "failed": True, "msg": self._report}
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """See library/topology_check.py for its documentation."""
 
@@ -31,8 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             topology = inventory.read(sources, self._loader).topology()
         except InvalidInput as invalid:
-            result.update(failed=True, msg=invalid.report("The inventory has", "nothing was changed on any host"))
-            return result
+            raise Refusal(invalid.report("The inventory has", "nothing was changed on any host")) from None
         self._display.display(inventory.announcement(topology))
         result.update(changed=False, topology=topology.as_fact(), bounds=list(inventory.summary(topology)))
         return result

@@ -162,7 +162,7 @@ def test_failure_keeps_its_details() -> None:
         ("check-replica-unreachable.txt", "unable to connect to 'db2:8432", "systemctl status pgbackrest"),
         ("stanza-create-certificate-badca.txt", "unknown ca", "patronictl list"),
         ("stanza-create-certificate-foreign.txt", "access denied", "patronictl list"),
-        ("stanza-create-foreign-database.txt", "do not match the database", "pgbackrest_stanza_upgrade=true"),
+        ("stanza-create-foreign-database.txt", "do not match the database", "pgbackrest_stanza_upgrade: true"),
         ("stanza-create-wrong-passphrase.txt", "unable to load info file", "pgbackrest_cipher_passphrase"),
         ("journal-backup-no-primary.txt", "unable to find primary cluster", "patronictl list"),
     ],

@@ -95,7 +95,7 @@ def test_stanza_that_gets_no_wal_fails_with_the_reason(host: Callable[..., Host]
 
 def test_stanza_refuses_a_foreign_database(host: Callable[..., Host]) -> None:
     repository = host(info=[BACKUPS], stanza_create=[FOREIGN])
-    assert "pgbackrest_stanza_upgrade=true" in repository.run("pgbackrest_stanza", stanza="demo")["msg"]
+    assert "pgbackrest_stanza_upgrade: true" in repository.run("pgbackrest_stanza", stanza="demo")["msg"]
 
 
 def test_stanza_accepts_a_successor_only_if_told(host: Callable[..., Host]) -> None:

@@ -90,12 +90,12 @@ def _group(name: str, members: list[str]) -> Callable[[Draft], object]:
 V, S = "virtual_addresses[0]", "haproxy_services[0]"
 CASES = [
     # groups
-    Case("one-balancer", lambda i: remove_host(i, "balancer2"), "groups.balancers", "1 hosts", "at least 2", "add hosts"),
+    Case("one-balancer", lambda i: remove_host(i, "balancer2"), "groups.balancers", "1 host", "at least 2", "add hosts"),
     Case("no-balancers", _group("balancers", []), "groups.balancers", "0 hosts", "at least 2", "add hosts"),
     Case("two-databases", lambda i: remove_host(i, "db3"), "groups.databases", "2 hosts", "at least 3", "no quorum"),
     Case("four-databases", lambda i: add_host(i, "databases", "db4", "10.20.0.24"), "groups.etcd", "4 hosts", "3, 5 or 7", "db1, db2, db3"),
     Case("two-etcd", _group("etcd", ["db1", "db2"]), "groups.etcd", "2 hosts", "3, 5 or 7", "odd number"),
-    Case("one-etcd", _group("etcd", ["db1"]), "groups.etcd", "1 hosts", "3, 5 or 7", "odd number"),
+    Case("one-etcd", _group("etcd", ["db1"]), "groups.etcd", "1 host", "3, 5 or 7", "odd number"),
     Case("empty-etcd", _group("etcd", []), "groups.etcd", "an empty group", "3, 5 or 7", "remove the group"),
     Case("no-backup", lambda i: remove_host(i, "backup1"), "groups.backups", "0 hosts", "exactly 1", "put one host"),
     Case("two-backups", lambda i: add_host(i, "backups", "backup2", "10.20.0.32"), "groups.backups", "2 hosts", "exactly 1", "put one host"),
@@ -128,7 +128,7 @@ CASES = [
     Case("name-in-capitals", _rename("db1", "DB1"), "hosts.DB1", '"DB1"', "lower-case", "rename the host"),
     Case("name-too-long", _rename("db1", "d" * 64), f"hosts.{'d' * 64}", "ddd", "up to 63", "rename the host"),
     Case("name-is-an-address", _rename("db1", "10.20.0.21"), "hosts.10.20.0.21", '"10.20.0.21"', "a host name", "into node_address and ansible_host"),
-    Case("names-differ-by-case", lambda i: add_host(i, "applications", "App1", "10.20.0.44"), "hosts.App1", "App1 beside app1", "more than case", "rename one"),
+    Case("names-differ-by-case", lambda i: add_host(i, "applications", "App1", "10.20.0.44"), "hosts.App1", "App1", "lower-case", "rename"),
     Case("interface-is-a-command", _set("db1", "node_interface", "eth0; id"), "hosts.db1.node_interface", "eth0; id", "a network interface", "ip -br link"),
     Case("interface-too-long", _set("db1", "node_interface", "e" * 16), "hosts.db1.node_interface", "eeee", "a network interface", "ip -br link"),
     Case("ssh-port-zero", _set("db1", "ssh_port", 0), "hosts.db1.ssh_port", "0", "from 1 to 65535", "free TCP port"),
