@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,21 +13,35 @@ from cryptography import x509
 
 from tests.live import Live
 
-# unit -> where it runs, the exposure that `systemd-analyze security` may show, a folder that it writes to, and the
-# capabilities that its main process may ever have, as the kernel counts them in CapBnd.
-CAPABILITIES = {"CHOWN": 0, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_CHROOT": 18}  # fmt: skip
+# Bits of the kernel's capability masks (capabilities(7)).
+CHOWN, KILL, SETGID, SETUID, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_CHROOT = 0, 5, 6, 7, 10, 12, 13, 18
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A unit's restrictions.
+
+    exposure: what `systemd-analyze security` showed when it was last tightened; it may not grow, nor be over 3.0.
+    writable: a folder that it must be able to write to. capabilities: all that its main process may ever have.
+    """
+
+    functions: frozenset[str]
+    exposure: float
+    writable: str
+    capabilities: tuple[int, ...] = ()
+
+
 SANDBOXES = {
-    "etcd.service": ("etcd", 3.0, "/var/lib/etcd", ()),
-    "patroni.service": ("database", 3.0, "/var/lib/postgresql", ()),
-    "pgbackrest.service": ("backup", 3.0, "/var/spool/pgbackrest", ()),
-    "haproxy.service": (
-        "balancer",
-        3.0,
-        "/run/haproxy",
-        ("CHOWN", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE", "SYS_CHROOT"),
+    "etcd.service": Sandbox(frozenset({"etcd"}), 1.3, "/var/lib/etcd"),
+    "patroni.service": Sandbox(frozenset({"database"}), 1.9, "/var/lib/postgresql"),
+    "pgbackrest.service": Sandbox(frozenset({"database", "backup"}), 1.3, "/var/spool/pgbackrest"),
+    "haproxy.service": Sandbox(
+        frozenset({"balancer"}), 2.5, "/run/haproxy", (CHOWN, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT)
     ),
-    "keepalived.service": ("balancer", 3.0, "/run/keepalived", ("KILL", "SETGID", "SETUID", "NET_ADMIN", "NET_RAW")),
-    "standfast-demo.service": ("application", 3.0, "/tmp", ()),
+    "keepalived.service": Sandbox(
+        frozenset({"balancer"}), 2.7, "/run/keepalived", (KILL, SETGID, SETUID, NET_ADMIN, NET_RAW)
+    ),
+    "standfast-demo.service": Sandbox(frozenset({"application"}), 1.1, "/tmp"),
 }
 FORBIDDEN = ["/etc", "/usr", "/usr/local/libexec", "/var/lib"]
 
@@ -37,9 +52,7 @@ def sandboxes(live: Live, ask: Any, everywhere: Any) -> dict[str, dict[str, dict
 
     def look(name: str) -> Any:
         functions = live.topology["hosts"][name]["functions"]
-        units = {unit: folder for unit, (function, _, folder, _) in SANDBOXES.items() if function in functions}
-        if "database" in functions:
-            units["pgbackrest.service"] = SANDBOXES["pgbackrest.service"][2]
+        units = {unit: box.writable for unit, box in SANDBOXES.items() if box.functions & set(functions)}
         return ask(name, "sandbox", units=units, forbidden=FORBIDDEN) if units else {}
 
     found: dict[str, dict[str, dict[str, Any]]] = everywhere(look)
@@ -55,7 +68,7 @@ def running(sandboxes: dict[str, dict[str, dict[str, Any]]], unit: str) -> dict[
 
 @pytest.mark.parametrize("unit", SANDBOXES)
 def test_unit_is_little_exposed(sandboxes: dict[str, dict[str, dict[str, Any]]], unit: str) -> None:
-    bound = SANDBOXES[unit][1]
+    bound = SANDBOXES[unit].exposure
     assert bound <= 3.0
     for name, seen in running(sandboxes, unit).items():
         assert seen["exposure"] is not None and seen["exposure"] <= bound, f"{unit} on {name}: {seen['exposure']}"
@@ -68,7 +81,7 @@ def test_sandbox_refuses_what_is_forbidden(sandboxes: dict[str, dict[str, dict[s
         inside = dict(seen["inside"])
         assert "error" not in inside, (name, unit, inside)
         written = inside["written"]
-        assert written.pop(SANDBOXES[unit][2]) == "", f"void: {unit} on {name} cannot write where it must: {seen}"
+        assert written.pop(SANDBOXES[unit].writable) == "", f"void: {unit} on {name} cannot write where it must: {seen}"
         assert all(not error for error in seen["outside"].values()), f"void on {name}: {seen['outside']}"
         assert set(written.values()) == {"Read-only file system"}, (name, unit, written)
         assert inside["homes"] == [], f"{unit} on {name} sees home directories: {inside['homes']}"
@@ -77,7 +90,7 @@ def test_sandbox_refuses_what_is_forbidden(sandboxes: dict[str, dict[str, dict[s
 
 @pytest.mark.parametrize("unit", SANDBOXES)
 def test_process_can_gain_no_rights(sandboxes: dict[str, dict[str, dict[str, Any]]], unit: str) -> None:
-    allowed = sum(1 << CAPABILITIES[name] for name in SANDBOXES[unit][3])
+    allowed = sum(1 << bit for bit in SANDBOXES[unit].capabilities)
     for name, seen in running(sandboxes, unit).items():
         status = seen["status"]
         assert status["NoNewPrivs"] == "1", (name, unit)
