@@ -107,7 +107,11 @@ class Live:
             if units:
                 commands.append("journalctl --no-pager --lines 25 " + " ".join(f"--unit '{unit}'" for unit in units))
             for command in commands:
-                result = self.host(name).run(command)
+                try:
+                    result = self.host(name).run(command)
+                except RuntimeError as error:
+                    parts.append(f"--- {command}: the host does not answer: {error}")
+                    continue
                 parts.append(f"--- {command} (exit code {result.rc})\n{result.stdout}{result.stderr}")
         return "\n".join(parts)
 
