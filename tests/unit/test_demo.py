@@ -95,6 +95,17 @@ def ask(
     return response.status, response.read()
 
 
+def test_demo_refuses_weak_suites(demo: Demo) -> None:
+    context = ssl.create_default_context(cafile=str(demo.directory / "ca.crt"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA")
+    with (
+        socket.create_connection(("127.0.0.1", demo.port), timeout=10) as connection,
+        pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"),
+    ):
+        context.wrap_socket(connection, server_hostname="127.0.0.1")
+
+
 def test_demo_answers(demo: Demo) -> None:
     connection = demo.connect()
     assert ask(connection, "GET", "/health") == (200, b"ok\n")

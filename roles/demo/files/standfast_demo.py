@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Mozilla's intermediate profile for TLS 1.2, without the finite-field suites.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 LARGEST_BODY = 1024 * 1024
 # A silent client occupies a thread no longer than this.
 IDLE_TIMEOUT_S = 60
@@ -42,6 +44,8 @@ class Server(ThreadingHTTPServer):
         self.stopping = False
         self._files = (certificate, key)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._tls.set_ciphers(CIPHERS)
         self._idle = threading.Condition()
         self._requests = 0
         self.read_certificate()
