@@ -27,6 +27,13 @@ def parser() -> argparse.ArgumentParser:
     up = command("up", "make the hosts run; those that run already stay as they are")
     up.add_argument("--limit", default="", help="only these hosts, separated by commas")
     up.add_argument("--replace", action="store_true", help="take over hosts that another checkout started")
+    for name, text in (
+        ("stop", "shut hosts down, all at once; `up --limit` starts them"),
+        ("restart", "stop hosts, and start them in the order given"),
+    ):
+        added = command(name, text)
+        added.add_argument("--power-cut", action="store_true", help="kill them instead of shutting them down")
+        added.add_argument("hosts", nargs="+", metavar="HOST")
     reset = command("reset", "give hosts back as the image makes them")
     reset.add_argument("hosts", nargs="+", metavar="HOST")
     command("down", "remove the lab: hosts, network, keys and secrets")
@@ -49,6 +56,10 @@ def main(arguments: Sequence[str]) -> int:
             print(f"lab {lab.name}: {', '.join(started) + ' started' if started else 'unchanged'}")
         case "reset":
             hosts.reset(lab, lab.select(options.hosts))
+        case "stop":
+            hosts.stop(lab.select(options.hosts), power_cut=options.power_cut)
+        case "restart":
+            hosts.restart(lab, lab.select(options.hosts), power_cut=options.power_cut)
         case "down":
             kept = ", ".join([f"image {name}" for name in image.images()] + [".venv"])
             hosts.down(lab, secrets=options.inventory / "secrets")

@@ -1,8 +1,10 @@
 """Starting, preparing and removing the hosts."""
 
 import hashlib
+import ipaddress
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,22 +31,10 @@ CAPABILITIES = (
 PARALLEL = 4
 BOOT_DEADLINE = 120
 
-# podman mounts three files over the host's own, which Ansible could then not replace. /proc/sys is
-# read-only, being the whole machine's; its net part is the host's own.
-PREPARE = """
-set -eu
-for file in /etc/hosts /etc/hostname /etc/resolv.conf; do
-  if mountpoint -q "$file"; then
-    given=$(cat "$file")
-    umount "$file"
-    [ -s "$file" ] || printf '%s\\n' "$given" >"$file"
-  fi
-done
-if ! mountpoint -q /proc/sys/net; then
-  mount --bind /proc/sys/net /proc/sys/net
-  mount -o remount,bind,rw /proc/sys/net
-fi
-"""
+# PostgreSQL writes a checkpoint first.
+SHUTDOWN_DEADLINE = 90
+KILLED = 128 + signal.SIGKILL
+
 SETTLED = """
 until state=$(systemctl is-system-running --wait 2>&1) || [ "$state" = degraded ]; do
   sleep 0.1
@@ -64,13 +54,23 @@ class Container:
     checkout: str
 
 
+def mac_address(address: str) -> str:
+    """The hardware address of the host with this IPv4 address: locally administered, the same at each start.
+
+    >>> mac_address("192.0.2.21")
+    '02:00:c0:00:02:15'
+    """
+    return bytes((2, 0, *ipaddress.IPv4Address(address).packed)).hex(":")
+
+
 def create_arguments(lab: Lab, host: Host, *, limits: Sequence[str], identity: str, image_name: str) -> list[str]:
     """The arguments of podman that create one host. `limits` are ulimits, as name=soft:hard."""
     return [
         "create",
         f"--name={host.container}",
         f"--hostname={host.name}",
-        f"--network={lab.network}:ip={host.address}",
+        # A server keeps its network card when it restarts.
+        f"--network={lab.network}:ip={host.address},mac={mac_address(host.address)}",
         f"--label=standfast.lab={lab.name}",
         f"--label=standfast.checkout={REPOSITORY}",
         f"--label=standfast.identity={identity}",
@@ -126,16 +126,31 @@ def create(lab: Lab, host: Host, arguments: Sequence[str]) -> None:
     podman("cp", f"{lab.seed}/.", f"{host.container}:/")
 
 
-def prepare(host: Host) -> None:
-    """Make the running host's own files its own; done already, it changes nothing."""
-    podman("exec", host.container, "sh", "-c", PREPARE)
-
-
 def boot(lab: Lab, host: Host) -> None:
     """Start one host that exists, and wait until it can be worked with."""
     podman("start", host.container)
-    prepare(host)
     wait_until_up(lab, host)
+
+
+def stop(hosts: Sequence[Host], *, power_cut: bool = False) -> None:
+    """Shut running hosts down, all at once, as their systemd does it; with `power_cut` they just end."""
+    names = [host.container for host in hosts]
+    if power_cut:
+        podman("kill", *names)
+        podman("wait", *names)
+        return
+    podman("stop", f"--time={SHUTDOWN_DEADLINE}", *names, deadline=2 * SHUTDOWN_DEADLINE)
+    for host, ended in zip(hosts, json.loads(podman("inspect", *names)), strict=True):
+        if ended["State"]["ExitCode"] == KILLED:
+            raise LabError(f"{host.name} did not shut down within {SHUTDOWN_DEADLINE} s, and was killed")
+
+
+def restart(lab: Lab, hosts: Sequence[Host], *, power_cut: bool = False) -> None:
+    """Stop hosts, start them again in the given order, and wait until they can be worked with."""
+    stop(hosts, power_cut=power_cut)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for _ in pool.map(lambda host: boot(lab, host), hosts):
+            pass
 
 
 def networks() -> dict[str, str]:
@@ -191,7 +206,6 @@ def up(lab: Lab, hosts: Sequence[Host], *, replace: bool = False) -> list[str]:
             limits = machine.ulimits(facts)
             create(lab, host, create_arguments(lab, host, limits=limits, identity=identity, image_name=image_name))
         elif found.state == "running":
-            prepare(host)
             return None
         boot(lab, host)
         return host.name

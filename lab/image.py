@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ SUITE = "trixie"
 REPOSITORY_NAME = "localhost/standfast-host"
 BASE = REPOSITORY / "lab" / "image" / "base.txt"
 CUSTOMIZE = REPOSITORY / "lab" / "image" / "customize"
+ROOT = REPOSITORY / "lab" / "image" / "root"
 PACKAGES = REPOSITORY / "lab" / "packages.txt"
 # Seconds; a slow mirror takes most of them.
 BUILD_DEADLINE = 1800
@@ -27,17 +29,18 @@ def parse_packages(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Definition:
-    """All that decides what is in the image."""
+    """All that decides what is in the image. `files`: path in the image -> content."""
 
     suite: str
     base: tuple[str, ...]
     packages: tuple[str, ...]
     customize: str
+    files: Mapping[str, str]
 
     @property
     def tag(self) -> str:
         """The image's name, different for every definition."""
-        parts = [self.suite, self.base, self.packages, self.customize]
+        parts = [self.suite, self.base, self.packages, self.customize, dict(sorted(self.files.items()))]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return f"{REPOSITORY_NAME}:{digest[:16]}"
 
@@ -49,6 +52,7 @@ def definition() -> Definition:
         base=parse_packages(BASE.read_text()),
         packages=parse_packages(PACKAGES.read_text()),
         customize=CUSTOMIZE.read_text(),
+        files={str(path.relative_to(ROOT)): path.read_text() for path in ROOT.rglob("*") if path.is_file()},
     )
 
 

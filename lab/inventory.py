@@ -1,7 +1,7 @@
 """The lab's hosts, read from the Ansible inventory: it is their only source."""
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,12 @@ class Lab:
         """The tree of files that is copied into each host before it boots."""
         return self.state / "seed"
 
-    def select(self, names: Collection[str]) -> tuple[Host, ...]:
-        """The named hosts, or all without names; LabError for a name that is not there."""
-        known = [host.name for host in self.hosts]
-        if unknown := sorted(set(names) - set(known)):
+    def select(self, names: Sequence[str]) -> tuple[Host, ...]:
+        """The named hosts in the order of the names, or all without names; LabError for a name that is not there."""
+        known = {host.name: host for host in self.hosts}
+        if unknown := sorted(set(names) - known.keys()):
             raise LabError(f"no host {', '.join(unknown)} in lab {self.name}; it has {', '.join(known)}")
-        return tuple(host for host in self.hosts if not names or host.name in names)
+        return tuple(known[name] for name in dict.fromkeys(names or known))
 
 
 def parse(variables: Mapping[str, Mapping[str, object]]) -> Lab:

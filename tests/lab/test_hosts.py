@@ -15,7 +15,11 @@ def arguments(limits: list[str]) -> list[str]:
 
 def test_host_has_its_inventory_name_and_address_in_the_labs_own_network() -> None:
     made = arguments([])
-    assert {"--name=trial-db1", "--hostname=db1", "--network=standfast-trial:ip=192.0.2.21"} <= set(made)
+    assert {
+        "--name=trial-db1",
+        "--hostname=db1",
+        "--network=standfast-trial:ip=192.0.2.21,mac=02:00:c0:00:02:15",
+    } <= set(made)
     assert made[-2:] == ["host:1", "/sbin/init"]
 
 

@@ -6,7 +6,13 @@ import pytest
 
 from lab.image import Definition, definition, parse_packages
 
-PLAIN = Definition(suite="trixie", base=("systemd",), packages=("haproxy", "patroni"), customize="#!/bin/sh\n")
+PLAIN = Definition(
+    suite="trixie",
+    base=("systemd",),
+    packages=("haproxy", "patroni"),
+    customize="#!/bin/sh\n",
+    files={"etc/a": "1\n", "etc/b": "2\n"},
+)
 
 
 def test_packages_are_named_once_whatever_the_comments() -> None:
@@ -21,15 +27,17 @@ def test_packages_are_named_once_whatever_the_comments() -> None:
         replace(PLAIN, packages=("haproxy",)),
         replace(PLAIN, base=("haproxy", "systemd"), packages=("patroni",)),
         replace(PLAIN, customize="#!/bin/sh\nset -eu\n"),
+        replace(PLAIN, files={"etc/a": "1\n", "etc/b": "3\n"}),
+        replace(PLAIN, files={"etc/a": "1\n", "etc/c": "2\n"}),
     ],
-    ids=["suite", "base", "packages", "moved", "customize"],
+    ids=["suite", "base", "packages", "moved", "customize", "file", "file-name"],
 )
 def test_every_part_of_the_definition_changes_the_image(changed: Definition) -> None:
     assert changed.tag != PLAIN.tag
 
 
 def test_same_definition_is_the_same_image() -> None:
-    assert replace(PLAIN).tag == PLAIN.tag
+    assert replace(PLAIN, files={"etc/b": "2\n", "etc/a": "1\n"}).tag == PLAIN.tag
     assert definition().tag == definition().tag
 
 

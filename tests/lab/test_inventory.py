@@ -34,9 +34,10 @@ def test_parse_refuses_what_makes_no_lab(variables: dict[str, dict[str, str]], m
 
 
 def test_select_keeps_the_named_hosts_and_refuses_unknown_ones() -> None:
-    lab = parse({"db1": DB1})
-    assert lab.select([]) == lab.select(["db1"]) == lab.hosts
-    with pytest.raises(LabError, match="no host db9 in lab lab; it has db1"):
+    lab = parse({"db1": DB1, "db2": {**DB1, "node_address": "192.0.2.22", "ansible_host": "lab-db2"}})
+    assert lab.select([]) == lab.select(["db1", "db2", "db1"]) == lab.hosts
+    assert [host.name for host in lab.select(["db2", "db1"])] == ["db2", "db1"]
+    with pytest.raises(LabError, match="no host db9 in lab lab; it has db1, db2"):
         lab.select(["db9"])
 
 

@@ -160,9 +160,33 @@ def test_fabric_connects_with_the_pinned_key_only() -> None:
 def test_second_up_starts_nothing_and_a_stopped_host_keeps_its_files() -> None:
     assert hosts.up(LAB, LAB.hosts) == []
     on("one", "touch /root/kept && echo 192.0.2.1 kept >>/etc/hosts && sync")
-    podman("stop", "--time=5", "labtest-one")
+    hosts.stop(LAB.select(["one"]))
     assert hosts.up(LAB, LAB.hosts) == ["one"]
     assert on("one", "test -e /root/kept && grep --count kept /etc/hosts") == "1"
+
+
+# Tells an orderly end from a sudden one.
+WITNESS = """
+systemd-run --quiet --unit=witness --property=ExecStop='touch /root/stopped' sleep infinity
+rm -f /root/stopped
+echo net.ipv4.ip_nonlocal_bind=1 >/etc/sysctl.d/50-trial.conf
+echo 192.0.2.1 kept >>/etc/hosts
+"""
+
+
+@pytest.mark.parametrize("power_cut", [False, True], ids=["shut down", "power cut"])
+def test_restarted_host_boots_by_itself_into_what_it_was(power_cut: bool) -> None:
+    on("one", WITNESS)
+    card = "cat /sys/class/net/eth0/address /etc/machine-id"
+    since = "systemctl show --property=KernelTimestampMonotonic,UserspaceTimestampMonotonic"
+    before, began = on("one", card), on("one", since)
+    hosts.restart(LAB, LAB.select(["two", "one"]), power_cut=power_cut)
+    assert on("one", since) != began
+    assert on("one", card) == before
+    assert on("one", "sysctl --values net.ipv4.ip_nonlocal_bind") == "1"
+    assert "192.0.2.1 kept" in on("one", "cat /etc/hosts")
+    assert on("one", "test -e /root/stopped && echo yes || echo no") == ("no" if power_cut else "yes")
+    assert on("one", "mv /etc/hosts /etc/hosts.new && mv /etc/hosts.new /etc/hosts && echo yes") == "yes"
 
 
 def test_hosts_of_another_checkout_are_refused_while_it_has_their_keys(
