@@ -18,7 +18,8 @@ def arguments_of(folder: Path) -> str:
 def answer(secrets: dict[str, str], marker: str, seconds: float) -> dict[str, Any]:
     path = Path(marker)
     path.touch()
-    seen: set[str] = set()
+    at_first = {arguments_of(folder) for folder in Path("/proc").glob("[0-9]*")}
+    seen = set(at_first)
     end = time.monotonic() + seconds
     while path.exists() and time.monotonic() < end:
         seen |= {arguments_of(folder) for folder in Path("/proc").glob("[0-9]*")}
@@ -31,4 +32,4 @@ def answer(secrets: dict[str, str], marker: str, seconds: float) -> dict[str, An
             hidden = hidden.replace(value, f"<{name}>")
         if hidden != text:
             found.append(hidden[:400])
-    return {"seen": len(seen), "with_secret": found}
+    return {"came": len(seen - at_first), "with_secret": found}

@@ -106,7 +106,7 @@ def test_converge_prints_no_secret(converge: dict[str, Any], needles: dict[str, 
 
 def test_arguments_of_programs_hold_no_secret(converge: dict[str, Any]) -> None:
     for name, seen in converge["watched"].items():
-        assert seen["seen"] > 20, f"void: {seen['seen']} processes seen on {name}"
+        assert seen["came"] > 3, f"void: {seen['came']} processes came by on {name}"
         assert not seen["with_secret"], (name, seen["with_secret"])
 
 
