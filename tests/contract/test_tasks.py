@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -47,6 +48,22 @@ def test_task_swallows_no_error(task: Task) -> None:
     assert "ignore_errors" not in task.body
     assert task.body.get("failed_when") is not False, "failed_when: false hides every failure"
     assert "async" not in task.body or "poll" in task.body
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_task_leaves_no_work_to_the_end_of_a_run_that_may_never_come(task: Task) -> None:
+    assert "notify" not in task.body, "use systemd_daemon: an interrupted run tells no handler"
+    state = str(task.body.get("ansible.builtin.systemd_service", {}).get("state"))
+    assert "playbooks" in task.path.parts or not re.search("reloaded|restarted", state), "use systemd_daemon"
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if "systemd_daemon" in task.body], ids=lambda task: task.id)
+def test_daemon_reads_files_that_its_role_places(task: Task) -> None:
+    role = task.path.parents[1]
+    placed = "\n".join(path.read_text(encoding="utf-8") for path in role.glob("*/*.yml") if path != task.path)
+    for option in ("reload_on", "restart_on"):
+        for path in task.body["systemd_daemon"].get(option, []):
+            assert path.strip("{} ") in placed, f"no other file of role {role.name} has {path}"
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if command_of(task) is not None], ids=lambda task: task.id)
