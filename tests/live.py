@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import testinfra
+from standfast.connections import observations
+from standfast.health import Health, judge
 from standfast.inventory import Inventory, read
 from testinfra.host import Host
 
+from lab import hosts as lab_hosts
+from lab.inventory import Lab
 from lab.inventory import load as load_lab
 
 T = TypeVar("T")
@@ -46,9 +50,13 @@ class Live:
         return self.inventory.topology().as_fact()
 
     @cached_property
+    def lab(self) -> Lab:
+        """The machines under it all."""
+        return load_lab(self.path)
+
+    @cached_property
     def _lab(self) -> tuple[dict[str, str], Path]:
-        lab = load_lab(self.path)
-        return {host.name: host.container for host in lab.hosts}, lab.state / "ssh_config"
+        return {host.name: host.container for host in self.lab.hosts}, self.lab.state / "ssh_config"
 
     def setting(self, name: str, variable: str) -> Any:
         """A variable as the inventory sets it for one host."""
@@ -61,6 +69,24 @@ class Live:
     def bound(self, fault: str) -> float:
         """The predicted worst outage of one fault class, in seconds."""
         return next(float(bound["seconds"]) for bound in self.topology["bounds"] if bound["fault"] == fault)
+
+    def well(self) -> Health:
+        """What the whole service says of itself, as `fab status` asks it; AssertionError with all that is not well."""
+        health = judge(self.topology, observations(self.path, self.topology))
+        assert health.well, "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
+        return health
+
+    def restart(self, *names: str, power_cut: bool = False) -> None:
+        """Stop hosts at once, and boot them in this order."""
+        lab_hosts.restart(self.lab, self.lab.select(names), power_cut=power_cut)
+
+    def stop(self, *names: str) -> None:
+        """Shut hosts down."""
+        lab_hosts.stop(self.lab.select(names))
+
+    def start(self, *names: str) -> None:
+        """Boot hosts; one that runs is left alone."""
+        lab_hosts.up(self.lab, self.lab.select(names))
 
     def host(self, name: str) -> Host:
         """testinfra's view of one host."""
@@ -75,6 +101,16 @@ class Live:
         assert result.rc == 0, f"{name}: `{command}` exited with {result.rc}:\n{result.stderr or result.stdout}"
         return str(result.stdout)
 
+    def ssh(self, name: str) -> list[str]:
+        """The command in front of one that runs on a host."""
+        containers, ssh_config = self._lab
+        return ["ssh", "-F", str(ssh_config), f"root@{containers[name]}"]
+
+    def put(self, name: str, path: str, content: str) -> None:
+        """Write a file that only root reads."""
+        command = [*self.ssh(name), "install", "-D", "--mode=0600", "/dev/stdin", path]
+        subprocess.run(command, input=content, text=True, timeout=30, check=True)
+
     def python(self, name: str, source: str, /, *, deadline: float = 30, **parameters: Any) -> Any:
         """Run a Python program on one host; it finds `parameters` as names and prints one JSON value.
 
@@ -82,9 +118,8 @@ class Live:
         command line.
         """
         program = f"import json\nglobals().update(json.loads({json.dumps(json.dumps(parameters))}))\n{source}"
-        containers, ssh_config = self._lab
         done = subprocess.run(
-            ["ssh", "-F", str(ssh_config), f"root@{containers[name]}", "python3 -"],
+            [*self.ssh(name), "python3 -"],
             input=program,
             capture_output=True,
             text=True,
