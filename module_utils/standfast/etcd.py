@@ -257,7 +257,7 @@ class State:
 
     `has_data`: the member has a log, and with it an identity. `first_start`: `new` or `existing` while the
     first start has not succeeded, else empty. `running`: systemd has a process or is starting
-    one. `current`: that process has the settings that a new one would get.
+    one. `current`: that process has the settings and the trusted authorities that a new one would get.
     """
 
     installed: bool
@@ -331,6 +331,9 @@ def parse_environment(text: str) -> dict[str, str]:
     return found
 
 
+TRUSTED_AUTHORITIES = ("ETCD_TRUSTED_CA_FILE", "ETCD_PEER_TRUSTED_CA_FILE")
+
+
 def daemon_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that decides how etcd runs, once it has data."""
     return {
@@ -338,6 +341,14 @@ def daemon_settings(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name.startswith(("ETCD_", "STANDFAST_")) and name not in FIRST_START_SETTINGS
     }
+
+
+def _started(pid: int) -> float:
+    """When a process began, in seconds since 1970. Raises FileNotFoundError."""
+    # proc_pid_stat(5): the name in parentheses may contain anything; field 22 counts ticks since the boot.
+    ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + ticks / os.sysconf("SC_CLK_TCK")
 
 
 # Talking to members
@@ -497,10 +508,14 @@ class Local:
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
             replaced = str(Path(f"/proc/{pid}/exe").readlink()).endswith(" (deleted)")
+            started = _started(pid)
         except FileNotFoundError:
             return True
         running = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
-        return daemon_settings(running) == wanted and not replaced
+        # It reads its certificate at each handshake, but whom it trusts at its start only.
+        authorities = [Path(wanted[name]) for name in TRUSTED_AUTHORITIES if name in wanted]
+        outdated = any(path.exists() and path.stat().st_ctime > started for path in authorities)
+        return daemon_settings(running) == wanted and not replaced and not outdated
 
     def _show(self) -> dict[str, str]:
         properties = "LoadState,ActiveState,SubState,Result,UnitFileState,NeedDaemonReload,MainPID"

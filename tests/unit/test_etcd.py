@@ -7,6 +7,9 @@ raised, `*_learner` while db3 was a learner that had not started yet, or had.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -293,6 +296,32 @@ def test_state_sees_data_and_an_unfinished_first_start(tmp_path: Path) -> None:
     (wal / "0000000000000000-0000000000000000.wal").touch()
     host.first_start_file.write_text('ETCD_INITIAL_CLUSTER_STATE="new"\n', encoding="utf-8")
     assert (host.state().has_data, host.state().first_start) == (True, "new")
+
+
+def test_member_that_started_before_its_trusted_authorities_changed_is_not_current(tmp_path: Path) -> None:
+    authorities = tmp_path / "ca.crt"
+    authorities.touch()
+    # The clock's tick, and that of the file system.
+    time.sleep(0.05)
+    settings = {"ETCD_NAME": "db1", "ETCD_TRUSTED_CA_FILE": str(authorities)}
+    process = subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **settings})
+    try:
+        host = local(tmp_path, shown(MainPID=str(process.pid)), [])
+        host.environment_file.write_text("".join(f'{name}="{value}"\n' for name, value in settings.items()))
+        wait_until_replaced(process.pid)
+        assert host.state().current
+        time.sleep(0.05)
+        authorities.touch()
+        assert not host.state().current
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_replaced(pid: int) -> None:
+    """Return when the new process is the program that it was started for."""
+    while Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() != "sleep":
+        time.sleep(0.01)
 
 
 def test_state_of_a_host_without_the_package(tmp_path: Path) -> None:
