@@ -42,6 +42,10 @@ class PatroniError(Exception):
     """Patroni said no, or nothing, with all that helps to see why."""
 
 
+class UnreachedError(OSError):
+    """There was no connection: what was asked has not been sent."""
+
+
 @dataclass(frozen=True)
 class Access:
     """How to reach the members: addresses by name, and what proves who asks. Times in seconds."""
@@ -90,6 +94,10 @@ class Api:
             access.members[member], access.port, timeout=timeout or access.timeout, context=context
         )
         try:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise UnreachedError(str(error)) from error
             connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
             response = connection.getresponse()
             return response.status, response.read().decode("utf-8", "replace")
@@ -139,15 +147,15 @@ class Api:
         return None
 
     def order(self, members: Iterable[str], method: str, path: str, body: object, timeout: float) -> str:
-        """Send an order to the first of `members` that answers; its text when it obeys.
+        """Send an order to the first of `members` that can be reached; its text when it obeys.
 
-        Only an order that a member has not taken goes to the next one.
+        Only an order that no member can have taken goes to the next one.
         """
         refused = []
         for member in members:
             try:
                 code, text = self.request(member, method, path, body, timeout)
-            except ConnectionRefusedError as error:
+            except UnreachedError as error:
                 refused.append(f"{member}: {error}")
                 continue
             except OSError as error:

@@ -10,11 +10,12 @@ import base64
 import ipaddress
 import json
 import runpy
+import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -388,6 +389,14 @@ def test_patroni_switchover_reports_what_did_not_happen(run: Any) -> None:
 
 
 # The parts below
+
+
+def test_order_goes_past_a_host_that_takes_no_connection(members: Members, pki: Path) -> None:
+    frozen = "127.0.9.9"
+    known = replace(access(members, pki), members={"db0": frozen, **ADDRESSES})
+    # Its kernel still accepts, and nobody answers: nothing was sent.
+    with socket.create_server((frozen, members.port)):
+        assert Api(known).order(["db0", "db2"], "POST", "/restart", {}, 0.5) == "done"
 
 
 def test_order_goes_to_the_next_member_only_when_it_was_not_taken(members: Members, pki: Path) -> None:
