@@ -307,8 +307,7 @@ class _Course:
             injected = self._inject()
             self._hold(injected)
             self._heal()
-        allowed = self.bound_s + (self.fault.hold_s if self.fault.outlasts else 0.0)
-        served = self._await_service(probes, since=injected, within=allowed + PATIENCE_S, steady=SERVED_S)
+        served = self._await_service(probes, since=self._now(), within=self.bound_s + PATIENCE_S, steady=SERVED_S)
         self.drill.say("  healed; clients are served" if served else "  healed; clients are NOT served")
         self._await_redundancy()
 
