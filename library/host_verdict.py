@@ -38,6 +38,12 @@ warnings:
   type: list
   elements: str
   sample: ["No answer from db3: nothing is checked or changed there; run again when they are back."]
+unreachable_hosts:
+  description: The hosts that did not answer.
+  returned: always
+  type: list
+  elements: str
+  sample: [db3]
 msg:
   description: All errors, one line each.
   returned: failure

@@ -37,7 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         }
         unreachable = [name for name in hosts if name not in seen and name not in failed]
         errors, warnings = host_check.verdict(variables["topology"], seen, unreachable, failed)
-        result.update(changed=False, warnings=warnings)
+        result.update(changed=False, warnings=warnings, unreachable_hosts=unreachable)
         if errors:
             invalid = InvalidInput(errors)
             result.update(failed=True, msg=invalid.report("The hosts have", "nothing was changed on any of them"))

@@ -48,6 +48,9 @@ def host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     monkeypatch.setitem(sys.modules, "ansible.module_utils.standfast", standfast)
     monkeypatch.setitem(sys.modules, "ansible.module_utils.standfast.pgbackrest", pgbackrest)
     monkeypatch.setattr(pgbackrest, "installed", lambda: True)
+    # As on a host: once a test has loaded Ansible's inventory here, warnings would go to the control machine's screen.
+    monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
+    monkeypatch.setattr("ansible.module_utils.common.warnings._global_warnings", {})
 
     def run(name: str, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
         with patch_module_args({"_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
@@ -75,6 +78,13 @@ def test_stanza_that_fits_is_checked_and_unchanged(host: Callable[..., Host]) ->
     repository = host(info=[BACKUPS, BACKUPS], stanza_create=[NOTHING], check=[NOTHING])
     assert not repository.run("pgbackrest_stanza", stanza="demo")["changed"]
     assert repository.ran[-1] == "check"
+
+
+def test_stanza_is_not_checked_while_a_database_host_is_down(host: Callable[..., Host]) -> None:
+    repository = host(info=[BACKUPS, BACKUPS], stanza_create=[NOTHING])
+    result = repository.run("pgbackrest_stanza", stanza="demo", absent=["db2"])
+    assert "check" not in repository.ran
+    assert "not proven while db2 is down" in str(result["warnings"])
 
 
 @pytest.mark.parametrize(("answer", "changed"), [(ABSENT, True), (BACKUPS, False)], ids=["absent", "present"])
