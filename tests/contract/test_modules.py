@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import runpy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,33 @@ def test_module_has_unit_tests(path: Path) -> None:
     assert any(path.stem in test.name or path.stem in test.read_text(encoding="utf-8") for test in tests), (
         f"no file of tests/unit mentions {path.stem}"
     )
+
+
+def specifications(path: Path) -> Iterator[tuple[str, dict[str, ast.expr]]]:
+    """Each option that a file specifies for Ansible, with what is said of it: those with a `type`."""
+
+    def entries(node: ast.AST) -> dict[str, ast.expr]:
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            return {str(key.value): value for key, value in pairs if isinstance(key, ast.Constant)}
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dict":
+            return {str(keyword.arg): keyword.value for keyword in node.keywords}
+        return {}
+
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for name, value in entries(node).items():
+            if "type" in entries(value):
+                yield name, entries(value)
+
+
+def test_secrets_given_to_modules_stay_out_of_logs() -> None:
+    """Ansible writes every argument that is not marked into the host's journal."""
+    paths = [*MODULES, *(ROOT / "module_utils/standfast").glob("*.py"), *(ROOT / "plugins/action").glob("*.py")]
+    secrets = [
+        (f"{path.name}: {name}", ast.dump(spec["no_log"]) if "no_log" in spec else None)
+        for path in paths
+        for name, spec in specifications(path)
+        if re.search("password|passphrase|private_key|contents", name)
+    ]
+    assert len(secrets) >= 3
+    assert not [name for name, mark in secrets if mark != ast.dump(ast.Constant(True))], secrets

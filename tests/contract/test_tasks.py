@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.repository import Task, all_tasks
+from tests.contract.repository import ROOT, Task, all_tasks, tasks_of
 
 TASKS = all_tasks()
 STEPS = ("preflight", "install", "configure", "service")
@@ -74,3 +74,33 @@ def test_command_is_declared_with_its_reason(task: Task) -> None:
 
 def test_declared_commands_exist() -> None:
     assert set(COMMANDS) <= {task.name for task in TASKS if command_of(task) is not None}
+
+
+def started_units() -> list[Task]:
+    """Tasks that start a unit through Ansible's own module."""
+    return [task for task in TASKS if task.body.get("ansible.builtin.systemd_service", {}).get("state") == "started"]
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in started_units() if "roles" in task.path.parts], ids=lambda task: task.id
+)
+def test_unit_that_is_started_starts_at_the_next_boot_too(task: Task) -> None:
+    assert task.body["ansible.builtin.systemd_service"].get("enabled") is True
+
+
+@pytest.mark.parametrize("role", ["haproxy", "keepalived", "postgresql"])
+def test_daemon_that_carries_sessions_is_reloaded_and_never_restarted(role: str) -> None:
+    tasks = [task for task in TASKS if "systemd_daemon" in task.body and task.path.parents[1].name == role]
+    assert tasks
+    for task in tasks:
+        options = task.body["systemd_daemon"]
+        assert options["reload_on"] and "restart_on" not in options, task.id
+
+
+def test_leader_of_etcd_restarts_last_and_the_followers_one_at_a_time() -> None:
+    path = ROOT / "roles/etcd/tasks/service.yml"
+    steps = [task.body for task in tasks_of(path) if task.body.get("etcd_member", {}).get("step") == "restart"]
+    assert len(steps) == 2 and list(tasks_of(path))[-1].body == steps[-1], "nothing comes after the leader"
+    followers, leader = steps
+    assert "not __etcd_membership.leader" in followers["when"] and followers["throttle"] == 1
+    assert "__etcd_membership.leader" in leader["when"]

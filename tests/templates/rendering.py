@@ -30,7 +30,8 @@ NETWORKS = {"Interfaces": [{"Name": "eth0", "NetworkFile": "/etc/systemd/network
 class Placed:
     """One file that one host would get.
 
-    source: its path below roles/. rendered: whether that is a template.
+    source: its path below roles/. rendered: whether that is a template. mode: four octal digits.
+    secret: whether its content stays out of diffs and results.
     """
 
     topology: str
@@ -39,6 +40,8 @@ class Placed:
     rendered: bool
     destination: str
     text: str
+    mode: str
+    secret: bool
 
 
 @cache
@@ -82,6 +85,13 @@ def variables(topology: str, host: str) -> Mapping[str, Any]:
     }
 
 
+def evaluated(topology: str, host: str, name: str) -> Any:
+    """One variable as a role's tasks on this host read it."""
+    return Templar(loader=DataLoader(), variables=dict(variables(topology, host))).template(
+        trust_as_template("{{ " + name + " }}")
+    )
+
+
 def placed(topology: str, role: str, function: str) -> Iterator[Placed]:
     """Every file that the role's tasks give to the hosts with this function (`any` for all) in one topology."""
     root = ROOT / "roles" / role
@@ -103,7 +113,8 @@ def placed(topology: str, role: str, function: str) -> Iterator[Placed]:
                             templar.template(trust_as_template(text), escape_backslashes=False, overrides=options)
                         )
                     name = str(source.relative_to(ROOT / "roles"))
-                    yield Placed(topology, host, name, "template" in entry, destination, text)
+                    mode, secret = entry.get("mode", "0644"), entry.get("secret", False)
+                    yield Placed(topology, host, name, "template" in entry, destination, text, mode, secret)
 
 
 def _sources(root: Path, entry: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

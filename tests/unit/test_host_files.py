@@ -59,7 +59,8 @@ def host(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 def test_file_is_placed_once_with_its_folders(host: Host) -> None:
     entry = {"dest": "a/b/c.conf", "content": "grün\n", "mode": "0640"}
-    assert host.place(entry)["paths"] == ["a", "a/b", "a/b/c.conf"]
+    told = host.place(entry)
+    assert told["changed"] and told["paths"] == ["a", "a/b", "a/b/c.conf"]
     placed = host.root / "a/b/c.conf"
     assert placed.read_text(encoding="utf-8") == "grün\n"
     assert placed.stat().st_mode & 0o7777 == 0o640
