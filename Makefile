@@ -10,11 +10,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap up down status check lint docs test lock distclean
+.PHONY: help bootstrap up down status check lint docs test sabotage lock distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
-	@echo "  INVENTORY=$(INVENTORY) selects the hosts of up, down and status."
+	@echo "  INVENTORY=$(INVENTORY) selects the hosts of up, down, status and sabotage."
 
 bootstrap: ## install what this machine lacks, after saying so
 	@lab/bootstrap
@@ -57,9 +57,13 @@ quick-tests:
 	pytest --numprocesses 2 tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
 
 test: check ## everything that CI runs
+	python -m tests.sabotage
 	pytest tests/lab/live
 	molecule destroy
 	molecule test --all
+
+sabotage: bootstrap ## break the project and a running lab, one thing at a time: a test must notice each
+	@python -m tests.sabotage --inventory $(INVENTORY)
 
 docs: bootstrap ## write the roles' lists of variables anew from their argument specs
 	for role in roles/*/; do aar-doc $$role markdown || exit; done
