@@ -25,7 +25,7 @@ HEADER: dict[str, Any] = {
     "request_period_s": PERIOD,
     "role_period_s": 0.1,
     "address_period_s": 0.05,
-    "probes": [["client1", "ledger"], ["db1", "roles"]],
+    "probes": [["client1", "ledger"], ["db1", "roles"], ["client1", "neighbours"]],
 }
 ADDRESSES = {"db1": "10.0.0.21", "db2": "10.0.0.22"}
 TIMELINES = {"db1": "00000001", "db2": "00000002"}
@@ -70,7 +70,10 @@ def history() -> list[dict[str, Any]]:
         for host in ("balancer1", "balancer2"):
             held = ["10.0.0.100"] if host == "balancer1" else []
             events.append({"event": "addresses", "host": host, "at": at, "held": held, "uncertainty": 0.001})
-        events.append({"event": "neighbour", "host": "client1", "at": at, "mac": "02:00:00:00:00:01"})
+    events += [
+        {"event": "neighbour", "host": "client1", "at": at, "mac": "02:00:00:00:00:01", "asked": at >= END}
+        for at in ticks(END - 1, END + 1, 0.1)
+    ]
     events += [{"event": "pulse", "host": "client1", "at": at, "late_s": 0.01} for at in ticks(START, END, 1)]
     events += [{"event": "end", "host": host, "at": END, "program": program} for host, program in HEADER["probes"]]
     for name, at in (("inject", INJECT), ("injected", INJECT + 0.01), ("healed", INJECT + 0.02), ("redundant", 12.0)):

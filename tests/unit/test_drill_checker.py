@@ -97,6 +97,10 @@ def two_answers(events: Events) -> None:
     of(events, "neighbour")[-3]["mac"] = "02:00:00:00:00:02"
 
 
+def no_answer(events: Events) -> None:
+    remove(events, of(events, "neighbour", asked=True))
+
+
 def vip_moved(events: Events) -> None:
     of(events, "service", when="after")[0]["holder"] = "balancer2"
 
@@ -119,7 +123,7 @@ def session_stays_behind(events: Events) -> None:
 
 HARMS = (
     lose, lose_a_block_before_the_failover, duplicate, invent, resurrect, lag, go_back_in_time,
-    second_node_on_a_timeline, second_primary, outage, web_outage, never_back, two_holders, no_holder, two_answers,
+    second_node_on_a_timeline, second_primary, outage, web_outage, never_back, two_holders, no_holder, two_answers, no_answer,
     vip_moved, leader_stayed, not_redundant, session_stays_behind,
 )  # fmt: skip
 

@@ -249,11 +249,9 @@ def _holders(history: History, verdict: Verdict, injected: float, healed: float)
     verdict.figures["holders_overlap_s"] = max(0.0, together)
     if together > CONVERGENCE_S:
         verdict.findings.append(f"two balancers held the virtual address at once for {together:.2f} s")
-    replies = history.of("neighbour")
-    if replies:
-        recent = {event["mac"] for event in replies if event["at"] > replies[-1]["at"] - CONVERGENCE_S}
-        if len(recent) != 1:
-            verdict.findings.append(f"{len(recent)} hosts answer for the virtual address at the end")
+    answers = {event["mac"] for event in history.of("neighbour") if event["asked"]}
+    if ["neighbours"] in [probe[1:] for probe in history.header["probes"]] and len(answers) != 1:
+        verdict.findings.append(f"{len(answers)} hosts answer for the virtual address at the end; expected one")
 
 
 def _service(history: History, verdict: Verdict) -> None:

@@ -1,9 +1,11 @@
-"""Who answers for an IPv4 address: ARP requests on one interface, and every reply to them.
+"""Who claims an IPv4 address on one interface, heard in ARP; and who answers for it in the end.
 
     python3 neighbours.py PARAMETERS.json
 
-`PARAMETERS.json` has: interface, source (this host's address there), address (the one that is asked for),
-period_s (seconds). It goes on until SIGTERM. Two hosts that both hold the address both answer.
+`PARAMETERS.json` has: interface, source (this host's address there), address (the one that is looked for),
+period_s (seconds). Until SIGTERM it only listens: asking would teach this host's kernel the answer of a
+host that is stopped but whose kernel still answers, and send its clients there. Then it asks for a second;
+two hosts that both hold the address both answer.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ ETHERTYPE_ARP = 0x0806
 PACKET = struct.Struct("!HHBBH6s4s6s4s")
 HEADER = struct.Struct("!6s6sH")
 REQUEST, REPLY = 1, 2
+ASK_FOR_S = 1.0
 EVERYBODY, NOBODY = b"\xff" * 6, b"\x00" * 6
 
 
@@ -39,14 +43,29 @@ def question(own: bytes, source: str, address: str) -> bytes:
     )
 
 
-def holder(frame: bytes, address: str) -> str | None:
-    """The MAC address of who answers for `address` in this frame, or None."""
+def claim(frame: bytes, address: str) -> tuple[str, bool] | None:
+    """The MAC address of who claims `address` in this frame, and whether as a reply; None if nobody does."""
     if len(frame) < HEADER.size + PACKET.size:
         return None
     fields = PACKET.unpack_from(frame, HEADER.size)
-    if fields[4] != REPLY or fields[6] != socket.inet_aton(address):
+    if fields[6] != socket.inet_aton(address):
         return None
-    return str(fields[5].hex(":"))
+    return str(fields[5].hex(":")), fields[4] == REPLY
+
+
+def listen(wire: socket.socket, address: str, over: Callable[[], bool], period: float, frame: bytes) -> None:
+    """Print claims until it is over; if there is a frame, send it each period."""
+    due = time.monotonic()
+    while not over():
+        if time.monotonic() >= due:
+            if frame:
+                wire.send(frame)
+            due = time.monotonic() + period
+        if select.select([wire], [], [], max(0.0, due - time.monotonic()))[0]:
+            found = claim(wire.recv(256), address)
+            if found:
+                # A gratuitous ARP may be either; only replies to our own questions are sure to be answers.
+                emit("neighbour", time.monotonic(), mac=found[0], asked=bool(frame) and found[1])
 
 
 def main() -> None:
@@ -57,15 +76,9 @@ def main() -> None:
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_ARP))
     wire.bind((parameters["interface"], ETHERTYPE_ARP))
     frame = question(wire.getsockname()[4], parameters["source"], parameters["address"])
-    due = time.monotonic()
-    while not ended:
-        if time.monotonic() >= due:
-            wire.send(frame)
-            due = max(due + float(parameters["period_s"]), time.monotonic())
-        if select.select([wire], [], [], max(0.0, due - time.monotonic()))[0]:
-            mac = holder(wire.recv(256), parameters["address"])
-            if mac:
-                emit("neighbour", time.monotonic(), mac=mac)
+    listen(wire, parameters["address"], lambda: bool(ended), 0.1, b"")
+    until = time.monotonic() + ASK_FOR_S
+    listen(wire, parameters["address"], lambda: time.monotonic() > until, parameters["period_s"], frame)
     emit("end", time.monotonic(), program="neighbours")
 
 
