@@ -1,0 +1,92 @@
+"""Measure failovers: every fault of the catalogue, several rounds each, in a running lab.
+
+    .venv/bin/python -m tests.benchmarks.failover --inventory inventories/lab --rounds 5
+
+The rounds go around, so that a busy moment meets all faults alike. Prints the table of docs/benchmarks.md from
+the histories in --histories; with --rounds 0 from those that are there already. An outage is that of the clients
+that feel the fault more; one longer than its bound and every lost write is a failure, which is printed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from standfast.drill import history
+from standfast.drill.checker import VOID, Verdict, check
+from standfast.drill.faults import FAULTS
+from standfast.drill.hosts import HostError
+from standfast.drill.run import Drill, InterruptedDrillError
+from standfast.inventory import read
+
+
+def outage(verdict: Verdict) -> float:
+    """Seconds without service, of the database's or the web's clients, whichever is more."""
+    return max(verdict.figures["ledger_outage_s"], verdict.figures["web_outage_s"])
+
+
+def row(fault: str, verdicts: Sequence[Verdict]) -> str:
+    """One line of the table; void rounds are counted apart and prove nothing."""
+    sound = [verdict for verdict in verdicts if verdict.outcome != VOID]
+    void = f", {len(verdicts) - len(sound)} void" if len(sound) < len(verdicts) else ""
+    if not sound:
+        return f"| {fault} | 0{void} | | | | | | |"
+    web = [verdict.figures["web_outage_s"] for verdict in sound]
+    both = [outage(verdict) for verdict in sound]
+    lost = sum(verdict.figures.get("lost", 0) for verdict in sound)
+    overlap = max(verdict.figures["primaries_overlap_s"] for verdict in sound)
+    failed = sum(verdict.outcome != "pass" for verdict in sound)
+    return (
+        f"| {fault} | {len(sound)}{void} | {statistics.median(web):.2f} | {statistics.median(both):.2f} | {max(both):.2f} "
+        f"| {sound[0].figures['bound_s']:.2f} | {lost:.0f} | {overlap:.2f} | {failed} |"
+    )
+
+
+def verdicts(folder: Path) -> Mapping[str, list[Verdict]]:
+    """The verdicts of all histories in a folder, by fault."""
+    found: dict[str, list[Verdict]] = defaultdict(list)
+    for path in sorted(folder.glob("*.jsonl")):
+        fault = re.sub(r"-\d+$", "", path.stem)
+        found[fault].append(check(history.load(path)))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inventory", default="inventories/lab", help="inventory of a lab that runs the service")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each fault is injected (default: 5)")
+    parser.add_argument("--histories", type=Path, default=Path(".lab/histories"), help="folder of the histories")
+    parser.add_argument("--faults", default=",".join(FAULTS), help="names, separated by commas (default: all)")
+    options = parser.parse_args()
+    known = read([options.inventory])
+    topology = known.topology().as_fact()
+    for number in range(1, options.rounds + 1):
+        for name in options.faults.split(","):
+            drill = Drill(
+                Path(options.inventory), FAULTS[name], known, topology, lambda line: print(line, file=sys.stderr)
+            )
+            try:
+                history.save(options.histories / f"{name}-{number}.jsonl", drill.run())
+            except (HostError, InterruptedDrillError) as error:
+                print(f"{name}, round {number}: broken off: {error}", file=sys.stderr)
+    found = verdicts(options.histories)
+    print(
+        "| fault | n | web, median s | worse of both, median s | max s | bound s | lost | primaries overlap s | failed |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in FAULTS:
+        if name in found:
+            print(row(name, found[name]))
+    for name, rounds in found.items():
+        for number, verdict in enumerate(rounds, 1):
+            for finding in (*verdict.findings, *verdict.voids):
+                print(f"{name}, round {number}: {verdict.outcome}: {finding}")
+
+
+if __name__ == "__main__":
+    main()
