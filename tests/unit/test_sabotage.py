@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from standfast.drill.faults import FAULTS
 
 from tests.sabotage.__main__ import main
 from tests.sabotage.hunt import ROOT, SabotageError, Tree, hunt, is_killed, need_sound
@@ -63,6 +64,14 @@ def test_every_saboteur_applies_and_has_a_killer_of_its_kind() -> None:
     assert len({one.name for one in (*CHEAP, *LAB)}) == len(CHEAP) + len(LAB)
     assert all(one.killer and not one.playbook and not one.drill for one in CHEAP)
     assert all(one.playbook and bool(one.killer) != bool(one.drill) for one in LAB)
+
+
+def test_killers_on_a_lab_are_there() -> None:
+    """A misspelt one would only be seen by who has a lab."""
+    done = Tree(ROOT).pytest("--collect-only", *(one.killer for one in LAB if one.killer))
+    assert done.returncode == 0, done.stdout
+    assert {one.drill for one in LAB if one.drill} <= FAULTS.keys()
+    assert all((ROOT / "playbooks" / one.playbook).is_file() for one in LAB)
 
 
 def test_hosts_that_are_no_lab_are_left_alone(
