@@ -214,6 +214,13 @@ CHEAP = [
         "tests/unit/test_topology.py::test_firewall_admits_exactly_the_flows[balancer1-db1-2379-False]",
     ),
     Saboteur(
+        "access rule that trusts everybody",
+        f"{PACKAGE}/patroni.py",
+        'NETWORK_METHODS = ("scram-sha-256",',
+        'NETWORK_METHODS = ("trust", "scram-sha-256",',
+        "tests/unit/test_patroni.py::test_access_rule_is_refused[hostssl all all 10.0.0.0/8 trust]",
+    ),
+    Saboteur(
         "encryption off",
         "roles/pgbackrest/templates/pgbackrest.conf.j2",
         "repo1-cipher-type=aes-256-cbc",
@@ -385,12 +392,13 @@ LAB = [
         f"{DOORS}/test_etcd.py::test_stranger_is_refused[nobody-client_port]",
         playbook="etcd.yml",
     ),
+    # A rule that says `trust` never gets there: patroni_config refuses it.
     Saboteur(
-        "lab: PostgreSQL trusts a client",
+        "lab: PostgreSQL admits its whole network",
         f"{PACKAGE}/patroni.py",
         "{_name(user['name'])} {source} scram-sha-256",
-        "{_name(user['name'])} {source} trust",
-        f"{DOORS}/test_postgresql.py::test_access_rules_take_no_weak_method",
+        "{_name(user['name'])} samenet scram-sha-256",
+        f"{DOORS}/test_postgresql.py::test_access_rules_list_their_clients",
         playbook="postgresql.yml",
     ),
     Saboteur(
