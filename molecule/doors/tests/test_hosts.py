@@ -126,7 +126,7 @@ def test_packages_come_only_from_signed_repositories(survey: dict[str, dict[str,
 
 def test_watchdog_is_used_where_there_is_one(live: Live, ansible: Any, survey: dict[str, dict[str, Any]]) -> None:
     """Where there is none, the screen of the operator says so."""
-    done = ansible("fab", "status", "--json")
+    done = ansible("fab", "status", "--json", "--inventory", str(live.path))
     said = json.loads(done.stdout)["database"]["watchdogs"]
     for name in live.names("database"):
         assert said[name]["present"] == survey[name]["watchdog"], (name, said)
