@@ -76,6 +76,7 @@ def main() -> None:
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_ARP))
     wire.bind((parameters["interface"], ETHERTYPE_ARP))
     frame = question(wire.getsockname()[4], parameters["source"], parameters["address"])
+    emit("listening", time.monotonic(), address=parameters["address"])
     listen(wire, parameters["address"], lambda: bool(ended), 0.1, b"")
     until = time.monotonic() + ASK_FOR_S
     listen(wire, parameters["address"], lambda: time.monotonic() > until, parameters["period_s"], frame)
