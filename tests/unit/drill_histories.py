@@ -18,6 +18,7 @@ HEADER: dict[str, Any] = {
     "hold_s": 0,
     "outlasts": False,
     "lossless": False,
+    "demotion_s": 4,
     "leader": "moves",
     "vip": "stays",
     "virtual_addresses": ["10.0.0.100"],

@@ -214,6 +214,31 @@ def test_holder_that_is_cut_off_is_not_counted() -> None:
     assert check(events).outcome == PASS
 
 
+def stopped_primary(events: Events, again: float) -> None:
+    """db1 is stopped instead of killed, and goes on as a primary for `again` s after the healing."""
+    of(events, "phase", name="healed")[0]["at"] = BACK + 2
+    for event in of(events, "role", host="db1"):
+        gone = INJECT <= event["at"] < BACK + 2
+        event.pop("error", None)
+        event |= {"started": "early", "replica": event["at"] >= BACK + 2 + again}
+        if gone:
+            event["event"] = "nothing"
+
+
+def test_stopped_primary_has_until_patroni_looks_to_step_down() -> None:
+    events = history()
+    stopped_primary(events, 1)
+    verdict = check(events)
+    assert verdict.outcome == PASS, verdict.findings
+    assert verdict.figures["primaries_overlap_s"] > 0.5
+
+
+def test_stopped_primary_that_stays_one_is_found() -> None:
+    events = history()
+    stopped_primary(events, 5)
+    assert any("two hosts took writes" in finding for finding in check(events).findings)
+
+
 def test_gap_that_never_closes_is_told() -> None:
     assert longest_gap([1, 2, 3], 2.5, 10) == (7, True)
     assert longest_gap([1, 2, 9, 9.5], 2.5, 10) == (7, False)

@@ -220,10 +220,16 @@ def _primaries(history: History, verdict: Verdict, injected: float, healed: floa
         {**event, "mark": event["started"] if not event.get("error") and not event["replica"] else None}
         for event in history.of("role")
     ]
-    found = list(spans(samples, float(history.header["role_period_s"])))
+    period = float(history.header["role_period_s"])
+    found = list(spans(samples, period))
     verdict.figures["primaries_overlap_s"] = max(0.0, overlaps(found))
-    if verdict.figures["primaries_overlap_s"] > 0:
-        verdict.findings.append(f"two hosts took writes at once for {verdict.figures['primaries_overlap_s']:.2f} s")
+    # A host that was stopped goes on as what it was until Patroni there has looked; no replica acknowledges
+    # its commits, and no write that it acknowledged passes as one of an older timeline.
+    until = healed + float(history.header["demotion_s"])
+    looked = [s for s in samples if not (s["host"] in history.header["targets"] and healed <= s["at"] < until)]
+    together = overlaps(list(spans(looked, period)))
+    if together > 0:
+        verdict.findings.append(f"two hosts took writes at once for {together:.2f} s")
     if history.header["leader"] == WAITS:
         for span in found:
             if span.host not in history.header["targets"] and span.end > injected and span.start < healed:

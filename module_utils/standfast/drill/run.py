@@ -256,6 +256,7 @@ class _Course:
 
     def _header(self, probes: Probes) -> dict[str, Any]:
         period = self.drill.periods
+        patroni = self.topology["profile"]["patroni"]
         return {
             "event": "drill",
             "drill": self.identity,
@@ -269,6 +270,8 @@ class _Course:
             "hold_s": self.fault.hold_s,
             "outlasts": self.fault.outlasts,
             "lossless": self.fault.lossless,
+            # What Patroni may take to see, on a host that goes on, that another one leads.
+            "demotion_s": patroni["loop_wait"] + patroni["retry_timeout"],
             "leader": self.fault.leader,
             "vip": self.fault.vip,
             "virtual_addresses": [address["address"] for address in self.topology["virtual_addresses"]],
