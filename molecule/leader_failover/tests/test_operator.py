@@ -102,7 +102,7 @@ def test_operator_promotes_the_survivor_and_takes_the_others_back(live: Live, ca
     for name in (cast.leader, cast.replica):
         live.run(name, f"sh -euc '{LOSS.heal}'")
         wait_for(
-            lambda name=name: members(live, cast.survivor)[name]["State"] in ("running", "streaming"),
+            lambda name=name: members(live, cast.survivor).get(name, {}).get("State") in ("running", "streaming"),
             90,
             f"{name} back",
         )
