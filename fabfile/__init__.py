@@ -16,20 +16,18 @@ os.environ |= {
     "ANSIBLE_LOCALHOST_WARNING": "false",
 }
 
-from ansible.errors import AnsibleError
 from fabric import task
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
-from standfast.connections import RouteError, observations
-from standfast.errors import InvalidInput
+from standfast.connections import observations, routes
 from standfast.health import judge
 from standfast.inventory import read
 
 from fabfile import drill, screen
+from fabfile.refusals import refusals
 
 NOT_WELL = 1
-REFUSED = 3
 
 
 @task(
@@ -40,13 +38,9 @@ REFUSED = 3
 )
 def status(context: Context, inventory: str = "inventories/lab", json: bool = False) -> None:  # noqa: ARG001
     """Show the service on one screen; exit code 0 only if all is well, 1 if not, 3 for a bad inventory."""
-    try:
+    with refusals(inventory):
         topology = read([inventory]).topology().as_fact()
-        health = judge(topology, observations(Path(inventory), topology))
-    except InvalidInput as error:
-        raise Exit(error.report(f"{inventory}:", "no host was asked"), code=REFUSED) from error
-    except (AnsibleError, RouteError) as error:
-        raise Exit(f"{inventory}: {error}", code=REFUSED) from error
+        health = judge(topology, observations(routes(Path(inventory)), topology))
     if json:
         print(json_format.dumps(health.as_json() | {"endpoints": topology["endpoints"], "bounds": topology["bounds"]}))
     else:

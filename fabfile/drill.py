@@ -2,27 +2,27 @@
 
 from pathlib import Path
 
-from ansible.errors import AnsibleError
 from fabric import task
 from invoke.context import Context
 from invoke.exceptions import Exit
-from standfast.connections import RouteError
 from standfast.drill import history
 from standfast.drill.checker import FAIL, PASS, Verdict, check
 from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError
-from standfast.drill.run import Drill, InterruptedDrillError, RefusedError
-from standfast.errors import InvalidInput
+from standfast.drill.run import Drill, InterruptedDrillError
 from standfast.inventory import read
 
-FAILED, UNKNOWN, REFUSED = 1, 2, 3
+from fabfile.refusals import REFUSED, refusals
+
+FAILED, UNKNOWN = 1, 2
 INVENTORY = {"inventory": "the Ansible inventory of the cluster (default: inventories/lab)"}
 
 
 @task(name="list", help=INVENTORY)
 def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa: ARG001
     """Show the faults, and the outage that the cluster's configuration allows for each."""
-    bounds = {bound["fault"]: bound["seconds"] for bound in read([inventory]).topology().as_fact()["bounds"]}
+    with refusals(inventory):
+        bounds = {bound.fault: bound.seconds for bound in read([inventory]).topology().bounds}
     width = max(map(len, FAULTS))
     for fault in FAULTS.values():
         extra = f" + {fault.hold_s:g}" if fault.outlasts else ""
@@ -49,18 +49,15 @@ def run(
         raise Exit(f"fault: seen {fault}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list", code=REFUSED)
     verdicts = []
     try:
-        known = read([inventory])
-        topology = known.topology().as_fact()
-        for number in range(1, rounds + 1):
-            events = Drill(Path(inventory), FAULTS[fault], known, topology, print).run()
-            path = Path(histories) / f"{fault}-{number}.jsonl"
-            history.save(path, events)
-            verdicts.append(check(events))
-            show(verdicts[-1], path)
-    except InvalidInput as error:
-        raise Exit(error.report(f"{inventory}:", "no host was asked"), code=REFUSED) from error
-    except (AnsibleError, RouteError, RefusedError) as error:
-        raise Exit(f"{inventory}: {error}", code=REFUSED) from error
+        with refusals(inventory):
+            known = read([inventory])
+            topology = known.topology().as_fact()
+            for number in range(1, rounds + 1):
+                events = Drill(Path(inventory), FAULTS[fault], known, topology, print).run()
+                path = Path(histories) / f"{fault}-{number}.jsonl"
+                history.save(path, events)
+                verdicts.append(check(events))
+                show(verdicts[-1], path)
     except (HostError, InterruptedDrillError) as error:
         raise Exit(f"{fault}: broken off: {error}", code=UNKNOWN) from error
     _leave(verdicts)

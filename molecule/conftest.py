@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,17 @@ INVENTORY = ROOT / os.environ.get("STANDFAST_INVENTORY", "inventories/molecule")
 def live() -> Live:
     """The running lab."""
     return Live(INVENTORY)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints to the screen, also where the test passes."""
+
+    def print_(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")
+
+    return print_
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,11 +7,13 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from standfast.drill.checker import longest_gap
 from standfast.drill.hosts import Probes
+from standfast.drill.run import ledger_connection
 
 from tests.live import Live, wait_for
 
@@ -35,29 +37,13 @@ class Ledger:
         self._said = said
         self.drill = uuid.uuid4().hex[:12]
 
-    @property
-    def _connection(self) -> dict[str, Any]:
-        endpoint = next(end for end in self._live.topology["endpoints"] if end["kind"] == "postgresql-primary")
-        given = {
-            name: self._live.setting(self._client, f"drills_{variable}")
-            for name, variable in (("dbname", "database"), ("user", "user"), ("password", "password"))
-        }
-        return given | {
-            "host": endpoint["host"],
-            "port": endpoint["port"],
-            "sslmode": "verify-full",
-            "sslrootcert": "/etc/standfast/pki/ca.crt",
-            "gssencmode": "disable",
-        }
-
     def _command(self, action: str) -> list[str]:
         """Puts the program and its parameters onto the host; returns what runs it there."""
         parameters = {"action": action, "drill": self.drill, "period_s": PERIOD_S, "timeout_s": 5.0}
         source = (Probes.SOURCES / "ledger.py").read_text(encoding="utf-8")
         self._live.put(self._client, f"{FOLDER}/ledger.py", source)
-        self._live.put(
-            self._client, f"{FOLDER}/{action}.json", json.dumps(parameters | {"connection": self._connection})
-        )
+        connection = ledger_connection(self._live.topology, partial(self._live.setting, self._client))
+        self._live.put(self._client, f"{FOLDER}/{action}.json", json.dumps(parameters | {"connection": connection}))
         return ["python3", f"{FOLDER}/ledger.py", f"{FOLDER}/{action}.json"]
 
     @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import testinfra
-from standfast.connections import observations
+from standfast.connections import observations, routes
 from standfast.health import Health, judge
 from standfast.inventory import Inventory, read
 from testinfra.host import Host
@@ -72,7 +72,7 @@ class Live:
 
     def well(self) -> Health:
         """What the whole service says of itself, as `fab status` asks it; AssertionError with all that is not well."""
-        health = judge(self.topology, observations(self.path, self.topology))
+        health = judge(self.topology, observations(routes(self.path), self.topology))
         assert health.well, "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
         return health
 

@@ -255,9 +255,8 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def observations(inventory: Path, topology: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | str]:
-    """Every host's observation, asked at the same time."""
-    known = routes(inventory)
+def observations(known: Mapping[str, Route], topology: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | str]:
+    """Every host's observation, asked at the same time; `known`: see routes."""
     names: Sequence[str] = list(topology["hosts"])
     with ThreadPoolExecutor(max_workers=CONNECTIONS_AT_ONCE) as pool:
         return dict(zip(names, pool.map(lambda name: observe(name, known[name], topology), names), strict=True))

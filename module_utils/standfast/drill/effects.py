@@ -75,6 +75,7 @@ exit 1
 """,
         f"""
 systemctl unmask --runtime --quiet {unit}
+# Unloaded already, it has no failure to forget.
 systemctl reset-failed {unit} 2>/dev/null || true
 systemctl start {unit}
 """,

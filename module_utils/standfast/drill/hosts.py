@@ -39,7 +39,7 @@ class Hosts:
     """One connection a host, opened at the first use and kept; usable from several threads."""
 
     def __init__(self, inventory: Path) -> None:
-        self._routes: Mapping[str, Route] = routes(inventory)
+        self.routes: Mapping[str, Route] = routes(inventory)
         self._open: dict[str, Connection] = {}
         self._lock = threading.Lock()
 
@@ -56,7 +56,7 @@ class Hosts:
         with self._lock:
             connection = self._open.get(name)
             if connection is None or not connection.is_connected:
-                connection = connect(self._routes[name])
+                connection = connect(self.routes[name])
                 connection.open()
                 self._open[name] = connection
             return connection

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ class _Course:
     # -- before ------------------------------------------------------------------------------------
 
     def _observe(self) -> Health:
-        return judge(self.topology, observations(self.drill.inventory, self.topology))
+        return judge(self.topology, observations(self.hosts.routes, self.topology))
 
     def _clocks(self) -> None:
         for name in [self.client, *self.databases, *self.balancers]:
@@ -170,20 +171,6 @@ class _Course:
         if value is None:
             raise RefusedError(f"{variable}: seen nothing; expected a value; mend: set it, see docs/drills.md")
         return value
-
-    def _connection(self) -> dict[str, Any]:
-        endpoint = next(end for end in self.topology["endpoints"] if end["kind"] == "postgresql-primary")
-        return {
-            "host": endpoint["host"],
-            "port": endpoint["port"],
-            "dbname": self._setting(self.client, "drills_database"),
-            "user": self._setting(self.client, "drills_user"),
-            "password": self._setting(self.client, "drills_password"),
-            "sslmode": "verify-full",
-            "sslrootcert": "/etc/standfast/pki/ca.crt",
-            "gssencmode": "disable",
-            "application_name": "standfast-drill",
-        }
 
     def _probes(self) -> Probes:
         period = self.drill.periods
@@ -239,7 +226,11 @@ class _Course:
         return Probes(self.hosts, self.identity, probes, int(longest))
 
     def _asking(self) -> dict[str, Any]:
-        return {"connection": self._connection(), "drill": self.identity, "timeout_s": self.drill.timeout_s}
+        return {
+            "connection": ledger_connection(self.topology, partial(self._setting, self.client)),
+            "drill": self.identity,
+            "timeout_s": self.drill.timeout_s,
+        }
 
     def _ledger(self, action: str) -> list[dict[str, Any]]:
         """Prepare or read the ledger, through the same way as its writers."""
@@ -469,6 +460,22 @@ class _Course:
     def _ask(self, host: str, database: str, query: str) -> str:
         command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--tuples-only", "--no-align"]
         return self.hosts.run(host, [*command, f"--dbname={database}", f"--command={query}"]).strip()
+
+
+def ledger_connection(topology: Mapping[str, Any], setting: Callable[[str], Any]) -> dict[str, Any]:
+    """The libpq parameters of the ledger's clients; `setting` gives a variable as the client's host has it."""
+    endpoint = next(end for end in topology["endpoints"] if end["kind"] == "postgresql-primary")
+    return {
+        "host": endpoint["host"],
+        "port": endpoint["port"],
+        "dbname": setting("drills_database"),
+        "user": setting("drills_user"),
+        "password": setting("drills_password"),
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/standfast/pki/ca.crt",
+        "gssencmode": "disable",
+        "application_name": "standfast-drill",
+    }
 
 
 def _served(lines: Sequence[Mapping[str, Any]], steady: float, now: float) -> bool:

@@ -106,17 +106,6 @@ def term(live: Live) -> tuple[str, int]:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints to the screen, also where the test passes."""
-
-    def print_(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}")
-
-    return print_
-
-
-@pytest.fixture
 def replica(live: Live) -> Iterator[str]:
     """A replica whose host is down until the test starts it, at the latest when the test ends."""
     leader, _ = term(live)

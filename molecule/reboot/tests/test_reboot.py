@@ -41,17 +41,6 @@ def states(live: Live) -> dict[str, str]:
     return {name: live.run(name, STATE) for name in live.topology["hosts"]}
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints to the screen, also where the test passes."""
-
-    def print_(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}")
-
-    return print_
-
-
 def assert_back(live: Live, states: dict[str, str], *names: str) -> None:
     """These hosts are what they were. More units may run: a boot also starts what no role has asked for."""
     for name in names:

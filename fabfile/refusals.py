@@ -1,0 +1,23 @@
+"""What every fab task says of an inventory that it does not accept."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ansible.errors import AnsibleError
+from invoke.exceptions import Exit
+from standfast.connections import RouteError
+from standfast.drill.run import RefusedError
+from standfast.errors import InvalidInput
+
+REFUSED = 3
+
+
+@contextmanager
+def refusals(inventory: str) -> Iterator[None]:
+    """Exit with 3 and one message for what is refused before anything is touched."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise Exit(error.report(f"{inventory}:", "no host was asked"), code=REFUSED) from error
+    except (AnsibleError, RouteError, RefusedError) as error:
+        raise Exit(f"{inventory}: {error}", code=REFUSED) from error
