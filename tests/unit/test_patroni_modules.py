@@ -289,7 +289,8 @@ def obey_restart(members: Members, member: str, path: str, body: Any) -> tuple[i
         for name in ("pending_restart", "pending_restart_reason"):
             members.scene[member]["patroni"]["body"].pop(name, None)
         return 200, "restarted successfully"
-    leader, candidate = body["leader"], body["candidate"]
+    # Without a candidate the standbys race, and here the last one wins.
+    leader, candidate = body["leader"], body.get("candidate", "db3")
     status = {name: members.scene[name]["patroni"]["body"] for name in (leader, candidate)}
     status[leader].update(role="replica", replication_state="streaming")
     status[candidate].update(role="primary")
@@ -365,6 +366,13 @@ def test_patroni_switchover_hands_over(run: Any, members: Members) -> None:
     result = run("patroni_switchover", candidate="db3")
     assert (result["changed"], result["former_leader"], result["leader"]) == (True, "db1", "db3")
     assert members.orders == [("db1", "POST", "/switchover", {"leader": "db1", "candidate": "db3"})]
+
+
+def test_patroni_switchover_without_a_candidate_leaves_the_choice_to_the_standbys(run: Any, members: Members) -> None:
+    members.obey = obey_restart
+    result = run("patroni_switchover")
+    assert (result["changed"], result["former_leader"], result["leader"]) == (True, "db1", "db3")
+    assert members.orders == [("db1", "POST", "/switchover", {"leader": "db1"})]
 
 
 def test_patroni_switchover_to_the_leader_changes_nothing(run: Any, members: Members) -> None:
