@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ class Ledger:
         said = self._live.run(
             name,
             "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --quiet "
-            f'--dbname={self._live.setting(self._client, "drills_database")} --command="{query}"',
+            f'--dbname={shlex.quote(self._live.setting(self._client, "drills_database"))} --command="{query}"',
         )
         rows = [(drill, client, int(key)) for drill, client, key in (line.split("|") for line in said.split())]
         assert len(rows) == len(set(rows)), f"{len(rows) - len(set(rows))} writes are there twice"
