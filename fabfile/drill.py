@@ -1,89 +1,291 @@
 """fab drill.*: break something on purpose and say what clients felt; see docs/drills.md."""
 
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fabric import task
 from invoke.context import Context
 from invoke.exceptions import Exit
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 from standfast.drill import history
-from standfast.drill.checker import FAIL, PASS, Verdict, check
+from standfast.drill.checker import FAIL, PASS, VOID, History, Verdict, check
 from standfast.drill.faults import FAULTS
-from standfast.drill.hosts import HostError
-from standfast.drill.run import Drill, InterruptedDrillError
-from standfast.inventory import read
+from standfast.drill.hosts import Hosts
+from standfast.drill.layers import layers, longest
+from standfast.drill.refusal import InterruptedDrillError, RefusedError
+from standfast.drill.run import Drill, Progress
+from standfast.inventory import Inventory, read
 
-from fabfile.refusals import REFUSED, refusals
+from fabfile import screen
+from fabfile.refusals import refusals
 
 FAILED, UNKNOWN = 1, 2
+STYLES = {PASS: "bold green", FAIL: "bold red", VOID: "yellow"}
 INVENTORY = {"inventory": "the Ansible inventory of the cluster (default: inventories/lab)"}
+RUNNING = {
+    **INVENTORY,
+    "cluster": "the cluster's name, as a yes to breaking it; asked for if it is not given",
+    "rounds": "how many times (default: 1)",
+    "histories": "folder that the histories go to (default: .lab/histories)",
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The cluster that is drilled."""
+
+    inventory: str
+    known: Inventory
+    topology: Mapping[str, Any]
+    histories: Path
+
+    def drill(self, fault: str, target: str = "") -> Drill:
+        """One drill, which says what it does."""
+        return Drill(Path(self.inventory), FAULTS[fault], self.known, self.topology, print, target)
 
 
 @task(name="list", help=INVENTORY)
 def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa: ARG001
-    """Show the faults, and the outage that the cluster's configuration allows for each."""
+    """Show the faults, the outage that the configuration allows for each, and which cannot be injected here."""
     with refusals(inventory):
-        bounds = {bound.fault: bound.seconds for bound in read([inventory]).topology().bounds}
-    width = max(map(len, FAULTS))
-    for fault in FAULTS.values():
-        extra = f" + {fault.hold_s:g}" if fault.outlasts else ""
-        print(f"{fault.name:<{width}}  {fault.family:<10}  {bounds[fault.bound]:>6.2f}{extra:<5} s  {fault.summary}")
+        here = _range(inventory, "")
+    bounds = {bound["fault"]: bound["seconds"] for bound in here.topology["bounds"]}
+    table = Table("fault", "family", "leader", "address", "bound s", "what happens", box=None, pad_edge=False)
+    with Hosts(Path(inventory)) as hosts:
+        for fault in FAULTS.values():
+            bound = f"{bounds[fault.bound]:g}" + (f" + {fault.hold_s:g}" if fault.outlasts else "")
+            text = Text(fault.summary)
+            if obstacle := here.drill(fault.name).obstacle(hosts):
+                text.append(f"\nnot here: {obstacle}", style="yellow")
+            table.add_row(fault.name, fault.family, fault.leader, fault.vip, bound, text)
+    screen.console().print(table)
 
 
 @task(
     help={
-        **INVENTORY,
+        **RUNNING,
         "fault": "a name from drill.list",
-        "rounds": "how many times (default: 1)",
-        "histories": "folder that the histories go to (default: .lab/histories)",
+        "target": "another host than the fault's own: primary, replica, vip-holder, or a host's name",
+        "dry-run": "say what would be done, and do nothing",
     }
 )
 def run(
     context: Context,  # noqa: ARG001
     fault: str,
     inventory: str = "inventories/lab",
+    cluster: str = "",
+    target: str = "",
+    rounds: int = 1,
+    histories: str = ".lab/histories",
+    dry_run: bool = False,
+) -> None:
+    """Inject a fault under load, heal it, judge. Exit code 0 pass, 1 fail, 2 unknown, 3 refused."""
+    with refusals(inventory):
+        here = _range(inventory, histories)
+        _known([fault])
+        if dry_run:
+            print("\n".join(here.drill(fault, target).plan()))
+            return
+        _confirm(here, cluster)
+        _course(here, [(fault, target)] * rounds)
+
+
+@task(
+    help={
+        **RUNNING,
+        "faults": "names from drill.list, separated by commas, in the order to run them",
+        "tag": "families, separated by commas: all their faults, in an order drawn from the seed",
+        "seed": "repeats an order (default: drawn anew, and printed)",
+    }
+)
+def suite(
+    context: Context,  # noqa: ARG001
+    inventory: str = "inventories/lab",
+    cluster: str = "",
+    faults: str = "",
+    tag: str = "",
+    seed: int = -1,
     rounds: int = 1,
     histories: str = ".lab/histories",
 ) -> None:
-    """Inject a fault under load, heal it, judge. Exit code 0 pass, 1 fail, 2 unknown, 3 refused."""
-    if fault not in FAULTS:
-        raise Exit(f"fault: seen {fault}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list", code=REFUSED)
-    verdicts = []
-    try:
-        with refusals(inventory):
-            known = read([inventory])
-            topology = known.topology().as_fact()
-            for number in range(1, rounds + 1):
-                events = Drill(Path(inventory), FAULTS[fault], known, topology, print).run()
-                path = Path(histories) / f"{fault}-{number}.jsonl"
-                history.save(path, events)
-                verdicts.append(check(events))
-                show(verdicts[-1], path)
-    except (HostError, InterruptedDrillError) as error:
-        raise Exit(f"{fault}: broken off: {error}", code=UNKNOWN) from error
-    _leave(verdicts)
+    """Run many drills, each when the service is fully redundant again. Exit codes as of drill.run, the worst counts."""
+    with refusals(inventory):
+        here = _range(inventory, histories)
+        names = chosen(faults, tag, seed)
+        _confirm(here, cluster)
+        _course(here, [(name, "") for _ in range(rounds) for name in names])
 
 
-@task(positional=["path"], help={"path": "a history, or a folder of them"})
+@task(positional=["path"], help={**RUNNING, "path": "a history"})
+def replay(
+    context: Context,  # noqa: ARG001
+    path: str,
+    inventory: str = "inventories/lab",
+    cluster: str = "",
+    rounds: int = 1,
+    histories: str = ".lab/histories",
+) -> None:
+    """Run the drill of a history again. Exit codes as of drill.run."""
+    with refusals(inventory):
+        here = _range(inventory, histories)
+        header = _read(path)[Path(path)][0]
+        _known([str(header.get("fault"))])
+        _confirm(here, cluster)
+        _course(here, [(str(header["fault"]), str(header["target"]))] * rounds)
+
+
+@task(positional=["path"], help={"path": "a history, or a folder of them and of such folders"})
 def report(context: Context, path: str) -> None:  # noqa: ARG001
-    """Judge saved histories again."""
-    given = Path(path)
+    """Judge saved histories again. Exit codes as of drill.run, the worst counts."""
+    with refusals(path):
+        histories = _read(path)
     verdicts = []
-    for found in sorted(given.glob("*.jsonl")) if given.is_dir() else [given]:
-        verdicts.append(check(history.load(found)))
-        show(verdicts[-1], found)
+    for found, events in histories.items():
+        verdicts.append(check(events))
+        show(verdicts[-1], events, found)
     _leave(verdicts)
 
 
-def show(verdict: Verdict, path: Path) -> None:
+def _range(inventory: str, histories: str) -> Range:
+    known = read([inventory])
+    return Range(inventory, known, known.topology().as_fact(), Path(histories))
+
+
+def _known(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in FAULTS:
+            raise RefusedError(f"fault: seen {name}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list")
+
+
+def chosen(faults: str, tag: str, seed: int) -> list[str]:
+    """The names of a suite's faults, in their order."""
+    if faults and tag:
+        raise RefusedError("faults, tag: seen both; expected one; mend: leave one out")
+    if faults:
+        names = faults.split(",")
+        _known(names)
+        return names
+    families = sorted({fault.family for fault in FAULTS.values()})
+    wanted = tag.split(",") if tag else families
+    for family in wanted:
+        if family not in families:
+            raise RefusedError(f"tag: seen {family}; expected some of {', '.join(families)}; mend: see fab drill.list")
+    drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
+    print(f"order drawn from seed {drawn}; --seed={drawn} repeats it")
+    names = [fault.name for fault in FAULTS.values() if fault.family in wanted]
+    random.Random(drawn).shuffle(names)  # noqa: S311 - an order, no secret
+    return names
+
+
+def _confirm(here: Range, given: str) -> None:
+    """A yes to breaking this very cluster."""
+    name = here.topology["cluster_name"]
+    if not given and sys.stdin.isatty():
+        given = input(f"Drills break {name} on purpose. Type its name to go on: ")
+    if given != name:
+        raise RefusedError(
+            f"cluster: seen {given or 'nothing'}; expected {name}, which is to be broken; mend: add --cluster={name}"
+        )
+
+
+def _course(here: Range, drills: Sequence[tuple[str, str]]) -> None:
+    """Run drills one after the other, keep and judge their histories; a table of them if there are several."""
+    verdicts: list[Verdict] = []
+    for number, (fault, target) in enumerate(drills):
+        drill = here.drill(fault, target)
+        try:
+            with _watched(drill):
+                events: Sequence[Mapping[str, Any]] = drill.run()
+        except InterruptedDrillError as error:
+            print(f"{fault}: broken off: {error}")
+            events = error.events
+        except RefusedError as error:
+            if not verdicts:
+                raise
+            print(f"{fault}: {error}")
+            print(f"not run: {', '.join(name for name, _ in drills[number:])}")
+            verdicts.append(Verdict(fault, voids=["not run"]).close())
+            break
+        verdicts.append(check(events))
+        show(verdicts[-1], events, history.save(here.histories, events))
+    if len(verdicts) > 1:
+        screen.console().print(table(verdicts, here.topology))
+    _leave(verdicts)
+
+
+@contextmanager
+def _watched(drill: Drill) -> Iterator[None]:
+    """Show on a terminal what the drill sees."""
+    console = screen.console()
+    if not console.is_terminal:
+        yield
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+
+        def watch(progress: Progress) -> None:
+            live.update(Text(said(progress), style="cyan"), refresh=True)
+
+        drill.say, drill.watch = console.print, watch
+        yield
+
+
+def said(progress: Progress) -> str:
+    """One line for one moment."""
+    return (
+        f"  {progress.phase}: {progress.writes_per_s:.0f} writes/s, the last one {progress.last_s:.1f} s ago; "
+        f"leader {progress.leader or 'unknown'}, address on {progress.holder or 'unknown'}"
+    )
+
+
+def _read(path: str) -> dict[Path, list[dict[str, Any]]]:
+    """The histories that a path names, by their files."""
+    given = Path(path)
+    files = sorted(given.rglob("*.jsonl")) if given.is_dir() else [given]
+    if not files or not files[0].is_file():
+        raise RefusedError("path: seen no history; expected one, or a folder of them; mend: see fab drill.run")
+    try:
+        return {file: history.load(file) for file in files}
+    except ValueError as error:
+        raise RefusedError(f"path: seen {error}; expected JSON lines; mend: leave that file out") from error
+
+
+def show(verdict: Verdict, events: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One verdict, for people."""
     figures = verdict.figures
     print(f"{verdict.outcome.upper()} {verdict.fault}: {path}")
     print("  " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
+    parts = layers(History(events[0], events[1:]))
+    if most := longest(parts):
+        print("  " + ", ".join(f"{part.name} {part.seconds:.2f} s" for part in parts))
+        print(f"  the longest part, until {most.name}, depends on {most.setting}")
     for text in (*verdict.findings, *(f"not proven: {void}" for void in verdict.voids)):
         print(f"  - {text}")
 
 
-def _leave(verdicts: list[Verdict]) -> None:
+def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
+    """All verdicts of a suite, a line each."""
+    made = Table(title=f"{topology['cluster_name']}, profile {topology['profile']['name']}", title_justify="left")
+    for name in ("fault", "outcome", "database s", "web s", "bound s", "lost", "redundant after s"):
+        made.add_column(name, justify="left" if name in ("fault", "outcome") else "right")
+    for verdict in verdicts:
+        figures = [
+            f"{verdict.figures[name]:{form}}" if name in verdict.figures else "-"
+            for name, form in (
+                ("ledger_outage_s", ".2f"), ("web_outage_s", ".2f"), ("bound_s", ".2f"), ("lost", "g"), ("redundant_s", ".1f"),
+            )
+        ]  # fmt: skip
+        made.add_row(verdict.fault, Text(verdict.outcome, style=STYLES[verdict.outcome]), *figures)
+    return made
+
+
+def _leave(verdicts: Sequence[Verdict]) -> None:
     outcomes = {verdict.outcome for verdict in verdicts}
     if outcomes != {PASS}:
         raise Exit(code=FAILED if FAIL in outcomes else UNKNOWN)

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from ansible.errors import AnsibleError
 from invoke.exceptions import Exit
 from standfast.connections import RouteError
-from standfast.drill.run import RefusedError
+from standfast.drill.hosts import HostError
+from standfast.drill.refusal import RefusedError
 from standfast.errors import InvalidInput
 
 REFUSED = 3
@@ -19,5 +20,5 @@ def refusals(inventory: str) -> Iterator[None]:
         yield
     except InvalidInput as error:
         raise Exit(error.report(f"{inventory}:", "no host was asked"), code=REFUSED) from error
-    except (AnsibleError, RouteError, RefusedError) as error:
+    except (AnsibleError, RouteError, HostError, RefusedError) as error:
         raise Exit(f"{inventory}: {error}", code=REFUSED) from error

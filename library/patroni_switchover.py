@@ -101,7 +101,9 @@ def main() -> None:
         module.exit_json(changed=True, former_leader=former, leader=candidate, cluster=cluster.as_json())
 
     try:
-        api.order([str(former)], "POST", "/switchover", {"leader": former, **({"candidate": named} if named else {})}, seconds)
+        api.order(
+            [str(former)], "POST", "/switchover", {"leader": former, **({"candidate": named} if named else {})}, seconds
+        )
     except PatroniError as error:
         module.fail_json(msg=explain(str(error), api.cluster(), module.run_command))
 

@@ -14,14 +14,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Judgement:
-    """One fault, and where its history is."""
+    """One fault, and the folder of its histories."""
 
     fault: str
-    path: Path
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The newest history."""
+        found = history.find(self.folder, self.fault)
+        assert found, f"{self.fault}: no history in {self.folder}; run the scenario's side_effect first"
+        return found[-1]
 
     def verdict(self) -> Verdict:
         """Made from the history alone."""
-        assert self.path.is_file(), f"{self.fault}: no history {self.path}; run the scenario's side_effect first"
         return check(history.load(self.path))
 
     def explain(self, verdict: Verdict) -> str:
@@ -35,4 +41,4 @@ def judgements(scenario: Path) -> list[Judgement]:
     """What the scenario in this folder drills."""
     play = yaml.safe_load((scenario / "side_effect.yml").read_text(encoding="utf-8"))[0]
     folder = ROOT / play["vars"]["drills_histories"]
-    return [Judgement(fault, folder / f"{fault}-1.jsonl") for fault in play["vars"]["drills"]]
+    return [Judgement(fault, folder) for fault in play["vars"]["drills"]]

@@ -418,5 +418,6 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
         ),
         ("etcd-member", 0.0, "none: another member answers within retry_timeout", "Patroni config.rst, retry_timeout"),
         ("etcd-quorum", 0.0, "none: failsafe mode keeps the primary", "Patroni dcs_failsafe_mode.rst"),
+        ("bystander", 0.0, "none: clients of the primary and of the virtual address do not need it", "topology"),
     )
     return tuple(Bound(fault, round(seconds, 2), formula, source) for fault, seconds, formula, source in table)

@@ -10,7 +10,6 @@ that feel the fault more; one longer than its bound and every lost write is a fa
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import sys
 from collections import defaultdict
@@ -20,8 +19,8 @@ from pathlib import Path
 from standfast.drill import history
 from standfast.drill.checker import VOID, Verdict, check
 from standfast.drill.faults import FAULTS
-from standfast.drill.hosts import HostError
-from standfast.drill.run import Drill, InterruptedDrillError
+from standfast.drill.refusal import InterruptedDrillError
+from standfast.drill.run import Drill
 from standfast.inventory import read
 
 
@@ -50,9 +49,9 @@ def row(fault: str, verdicts: Sequence[Verdict]) -> str:
 def verdicts(folder: Path) -> Mapping[str, list[Verdict]]:
     """The verdicts of all histories in a folder, by fault."""
     found: dict[str, list[Verdict]] = defaultdict(list)
-    for path in sorted(folder.glob("*.jsonl")):
-        fault = re.sub(r"-\d+$", "", path.stem)
-        found[fault].append(check(history.load(path)))
+    for path in history.find(folder):
+        verdict = check(history.load(path))
+        found[verdict.fault].append(verdict)
     return found
 
 
@@ -71,9 +70,10 @@ def main() -> None:
                 Path(options.inventory), FAULTS[name], known, topology, lambda line: print(line, file=sys.stderr)
             )
             try:
-                history.save(options.histories / f"{name}-{number}.jsonl", drill.run())
-            except (HostError, InterruptedDrillError) as error:
+                history.save(options.histories, drill.run())
+            except InterruptedDrillError as error:
                 print(f"{name}, round {number}: broken off: {error}", file=sys.stderr)
+                history.save(options.histories, error.events)
     found = verdicts(options.histories)
     print(
         "| fault | n | web, median s | worse of both, median s | max s | bound s | lost | primaries overlap s | failed |"

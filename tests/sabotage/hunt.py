@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from standfast.inventory import read
+
 from tests.sabotage.table import Saboteur
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +145,8 @@ class Lab:
 
     def drill(self, fault: str) -> subprocess.CompletedProcess[str]:
         """One drill; its exit code is the verdict."""
-        options = ("--inventory", str(self.inventory), "--histories", str(self.histories))
+        cluster = read([str(self.inventory)]).topology().cluster_name
+        options = (f"--inventory={self.inventory}", f"--cluster={cluster}", f"--histories={self.histories}")
         return Tree(ROOT).run("fab", "drill.run", fault, *options)
 
     def need_sound(self, saboteurs: Sequence[Saboteur]) -> float:

@@ -11,11 +11,24 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Need:
+    """What a host must have for an effect: `test` succeeds if it does, `what` says it to people."""
+
+    test: str
+    what: str
+
+
+CGROUP_FREEZER = Need("test -w /sys/fs/cgroup/init.scope/cgroup.freeze", "the freezer of control groups, version 2")
+NFTABLES = Need("command -v nft >/dev/null && nft list tables >/dev/null", "nftables")
+
+
+@dataclass(frozen=True)
 class Effect:
     """`heal` may run more than once, also when `inject` failed halfway; empty where nothing is to be mended."""
 
     inject: str
     heal: str = ""
+    need: Need | None = None
 
 
 # Every control group but the freezer's own stops, PID 1 too. The kernel lives on: connections are accepted
@@ -39,7 +52,8 @@ def freeze(seconds: float) -> Effect:
     unit = "standfast-drill-freeze"
     return Effect(
         f"systemd-run --quiet --collect --unit={unit} --slice=standfastdrill.slice "
-        f"python3 -c '{FREEZER.format(seconds=seconds)}'\n"
+        f"python3 -c '{FREEZER.format(seconds=seconds)}'\n",
+        need=CGROUP_FREEZER,
     )
 
 
@@ -122,6 +136,7 @@ table netdev standfast_drill {
 RULES
 """,
         "nft destroy table netdev standfast_drill\n",
+        NFTABLES,
     )
 
 
@@ -143,6 +158,7 @@ table inet standfast_drill {
 RULES
 """,
         "nft destroy table inet standfast_drill\n",
+        NFTABLES,
     )
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
-def save(path: Path, events: Iterable[Mapping[str, Any]]) -> None:
-    """Write a history; a file is there completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(folder: Path, events: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a history as a file of its own below a folder; it is there completely or not at all.
+
+    Its name is the fault's, when it began (UTC) and the drill's identity: none replaces another.
+    """
+    header = events[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{header['fault']}-{header['begun']}-{header['drill']}.jsonl"
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     unfinished.replace(path)
+    return path
+
+
+def find(folder: Path, fault: str = "*") -> list[Path]:
+    """The histories in a folder, of one fault or of all, the oldest of each fault first."""
+    # After the fault comes a date: the name of one fault may begin with that of another.
+    return sorted(folder.glob(f"{fault}-[0-9]*T*Z-*.jsonl"))
 
 
 def load(path: Path) -> list[dict[str, Any]]:

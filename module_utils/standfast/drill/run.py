@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
 import shlex
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,10 @@ from ..health import Health, judge
 from ..inventory import ROOT, Inventory
 from . import targets
 from .checker import LATEST_S, STEADY_S
-from .effects import Effect
+from .effects import Effect, Need
 from .faults import Fault
 from .hosts import Clock, HostError, Hosts, Probe, Probes
+from .refusal import InterruptedDrillError, RefusedError
 
 # Without service for longer than this after the bound, the drill stops waiting for clients and says so.
 PATIENCE_S = 30.0
@@ -37,6 +41,9 @@ OBSERVE_EVERY_S = 2.0
 LOOK_EVERY_S = 0.5
 
 UNDO = "standfast-drill-undo"
+LOCK = "standfast-drill-lock"
+# No drill of the catalogue takes longer, and none keeps others away for longer.
+LONGEST_S = 1200
 RUN_FOLDER = Probes.FOLDER
 
 # Prints when it began and ended, by the host's own clock.
@@ -48,14 +55,6 @@ TIMED = (
     "print(before, time.monotonic())\n"
     "sys.exit(done.returncode)\n"
 )
-
-
-class RefusedError(Exception):
-    """The drill was not begun; nothing was touched."""
-
-
-class InterruptedDrillError(Exception):
-    """The drill did not end in order; what was broken was healed."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +71,54 @@ class Periods:
 Report = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What a drill sees at one moment. `last_s`: seconds since a write was acknowledged; empty names: not known."""
+
+    phase: str
+    writes_per_s: float
+    last_s: float
+    leader: str
+    holder: str
+
+
 @dataclass
 class Drill:
-    """One fault against one inventory. `say` gets a line for each phase."""
+    """One fault against one inventory. `say` gets a line for each phase, `watch` what is seen, twice a second."""
 
     inventory: Path
     fault: Fault
     known: Inventory
     topology: Mapping[str, Any]
     say: Report
+    target: str = ""
+    watch: Callable[[Progress], None] | None = None
     periods: Periods = field(default_factory=Periods)
     timeout_s: float = 1.0
 
     def run(self) -> list[dict[str, Any]]:
         """The history; RefusedError if the service is not fit for a drill, InterruptedDrillError if it broke off."""
-        if not self.topology["drills_allowed"]:
-            raise RefusedError(
-                "drills_allowed: seen false; expected true; mend: set it where breaking things is harmless"
-            )
+        with self._course() as course:
+            return course.run()
+
+    def plan(self) -> list[str]:
+        """What `run` would do now, line by line; RefusedError if it would. Nothing is written on any host."""
+        with self._course() as course:
+            return course.plan()
+
+    def obstacle(self, hosts: Hosts) -> str:
+        """Why the fault cannot be injected here, or nothing; asks the hosts that it could go to."""
+        try:
+            course = _Course(self, hosts)
+            course.fit(course.candidates())
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    @contextmanager
+    def _course(self) -> Iterator[_Course]:
         with Hosts(self.inventory) as hosts:
-            return _Course(self, hosts).run()
+            yield _Course(self, hosts)
 
 
 @dataclass
@@ -105,6 +132,10 @@ class _Course:
         self.topology = self.drill.topology
         self.fault = self.drill.fault
         self.identity = uuid.uuid4().hex[:12]
+        if not self.topology["drills_allowed"]:
+            raise RefusedError(
+                "drills_allowed: seen false; expected true; mend: set it where breaking things is harmless"
+            )
         if not self.topology["clients"]:
             raise RefusedError(
                 "clients: seen none; expected a host; mend: add one to the inventory, drills look from there"
@@ -113,42 +144,132 @@ class _Course:
         self.databases = [database["name"] for database in self.topology["databases"]]
         self.balancers = [balancer["name"] for balancer in self.topology["balancers"]]
 
+    def plan(self) -> list[str]:
+        """The steps, and what is run on the targets."""
+        fault, effect = self.fault, self.fault.effect
+        if holder := self._lock_holder():
+            raise RefusedError(holder)
+        self._aim(self._steady())
+        self.variables = {host: self._variables(host) for host in self.targets}
+        steps = [
+            f"{fault.name}: {fault.summary}",
+            f"targets: {', '.join(self.targets)}; held for {self.fault.hold_s:g} s",
+            f"outage: at most {self.bound_s:g} s{' after the healing' if self.fault.outlasts else ''} ({self.fault.bound})",
+        ]
+        if effect is None:
+            return [*steps, f"on this machine: ansible-playbook playbooks/{fault.playbook}"]
+        for host in self.targets:
+            steps += [f"inject on {host}:", *_indented(self._script(host, effect.inject))]
+            if effect.heal:
+                steps += [f"heal on {host}, by a timer of its own too:", *_indented(self._script(host, effect.heal))]
+        return steps
+
     def run(self) -> list[dict[str, Any]]:
-        fault = self.fault
-        self.drill.say(f"{fault.name}: {fault.summary}")
-        before = self._observe()
-        if not before.well:
-            found = "; ".join(f"{finding.subject}: {finding.seen}" for finding in before.findings)
-            raise RefusedError(f"the service is not well: {found}; mend: see `fab status`")
-        try:
-            self.targets = targets.choose(fault.targets, before.facts)
-        except targets.NoTargetError as error:
-            raise RefusedError(str(error)) from error
-        self._clocks()
-        bound = next(bound for bound in self.topology["bounds"] if bound["fault"] == fault.bound)
-        self.bound_s = float(bound["seconds"])
-        self._ledger("prepare")
-        probes = self._probes()
-        self.events.append(self._header(probes))
-        self._record(before, "before")
+        """The history."""
+        with self._locked():
+            self.drill.say(f"{self.fault.name}: {self.fault.summary}")
+            before = self._steady()
+            self._aim(before)
+            self._clocks()
+            self._ledger("prepare")
+            probes = self._probes()
+            self.events.append(self._header(probes))
+            self._record(before, "before")
+            self.cards, self.holder = self._cards(), str(self.events[-1]["holder"] or "")
+            try:
+                with self._probing(probes):
+                    self._drill(probes)
+                self._finals()
+            except (Exception, KeyboardInterrupt) as error:
+                raise InterruptedDrillError(str(error) or type(error).__name__, self.events) from error
+            return self.events
+
+    @contextmanager
+    def _probing(self, probes: Probes) -> Iterator[None]:
+        """Whatever happens, no probe is left behind, and what they saw is kept."""
         try:
             probes.start()
-            self._drill(probes)
+            yield
         finally:
-            # Also when something failed: no probe is left behind.
             probes.stop()
-            seen = probes.collect()
-        self.events += [self._on_client(event) for event in seen]
-        self._finals()
-        return self.events
+            self.events += [self._on_client(event) for event in probes.collect()]
 
     # -- before ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One drill at a time: a unit on the client, which only one can start, and which ends by itself."""
+        who = f"{self.fault.name}, begun by {getpass.getuser()} on {platform.node()}"
+        try:
+            self.hosts.run(
+                self.client,
+                ["systemd-run", "--quiet", "--collect", f"--unit={LOCK}", f"--description={who}",
+                 f"--property=RuntimeMaxSec={LONGEST_S}", "sleep", "infinity"],
+            )  # fmt: skip
+        except HostError as error:
+            raise RefusedError(self._lock_holder() or str(error)) from error
+        try:
+            yield
+        finally:
+            self.hosts.run(self.client, ["systemctl", "stop", f"{LOCK}.service"])
+
+    def _lock_holder(self) -> str:
+        """Why no drill can begin, or nothing."""
+        asked = ["systemctl", "show", "--property=ActiveState,Description,ActiveEnterTimestamp", f"{LOCK}.service"]
+        seen = dict(line.split("=", 1) for line in self.hosts.run(self.client, asked).splitlines())
+        if seen["ActiveState"] != "active":
+            return ""
+        return (
+            f"another drill: seen {seen['Description']} ({seen['ActiveEnterTimestamp']}); expected none; "
+            f"mend: wait for its end, or if it is dead: systemctl stop {LOCK} on {self.client}"
+        )
+
+    def _steady(self) -> Health:
+        health = self._observe()
+        if not health.well:
+            found = "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
+            raise RefusedError(f"the service is not well: {found}; mend: see `fab status`")
+        return health
+
+    def candidates(self) -> list[str]:
+        """The hosts that the fault could go to."""
+        wanted = targets.FUNCTION[self.fault.targets]
+        return [name for name, host in self.topology["hosts"].items() if wanted in host["functions"]]
+
+    def fit(self, hosts: Sequence[str]) -> None:
+        """RefusedError if one of the hosts lacks what the fault's effect needs."""
+        need = self.fault.effect.need if self.fault.effect else None
+        if need is None:
+            return
+        lacking = [name for name in hosts if not self._has(name, need)]
+        if lacking:
+            raise RefusedError(
+                f"{', '.join(lacking)}: seen no {need.what}; expected it; mend: {self.fault.name} cannot do without"
+            )
+
+    def _has(self, host: str, need: Need) -> bool:
+        return self.hosts.shell(host, f"if {need.test}; then echo yes; fi").strip() == "yes"
+
+    def _aim(self, health: Health) -> None:
+        self.fault, self.targets = targets.aim(self.fault, self.drill.target, health.facts, self.topology["hosts"])
+        bound = next(bound for bound in self.topology["bounds"] if bound["fault"] == self.fault.bound)
+        self.bound_s = float(bound["seconds"])
+        self.fit(self.targets)
+
+    def _cards(self) -> Mapping[str, str]:
+        """The balancers' MAC addresses, by which the client hears who holds the virtual address."""
+        found = {}
+        for name in self.balancers if self.drill.watch else ():
+            interface = self.topology["hosts"][name]["interface"]
+            found[self.hosts.run(name, ["cat", f"/sys/class/net/{interface}/address"]).strip()] = name
+        return found
 
     def _observe(self) -> Health:
         return judge(self.topology, observations(self.hosts.routes, self.topology))
 
     def _clocks(self) -> None:
-        for name in [self.client, *self.databases, *self.balancers]:
+        members = [member["name"] for member in self.topology["etcd"]["members"]]
+        for name in dict.fromkeys([self.client, *self.databases, *self.balancers, *members]):
             self.clocks[name] = self.hosts.clock(name)
 
     def _on_client(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,8 +343,23 @@ class _Course:
             )
             for name in self.databases
         ]
-        longest = self.fault.hold_s + self.bound_s + PATIENCE_S + REDUNDANT_WITHIN_S + 120
-        return Probes(self.hosts, self.identity, probes, int(longest))
+        probes += [
+            Probe(
+                member["name"],
+                "lease",
+                {
+                    "address": member["address"],
+                    "port": self.topology["etcd"]["client_port"],
+                    "key": f"/service/{self.topology['cluster_name']}/leader",
+                    "ca_file": "/etc/standfast/pki/ca.crt",
+                    "certificate": "/etc/standfast/pki/host.crt",
+                    "key_file": "/etc/standfast/pki/host.key",
+                },
+                user="root",
+            )
+            for member in self.topology["etcd"]["members"]
+        ]
+        return Probes(self.hosts, self.identity, probes, LONGEST_S)
 
     def _asking(self) -> dict[str, Any]:
         return {
@@ -251,6 +387,8 @@ class _Course:
         return {
             "event": "drill",
             "drill": self.identity,
+            "begun": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
+            "target": self.drill.target,
             "cluster": self.topology["cluster_name"],
             "profile": self.topology["profile"]["name"],
             "fault": self.fault.name,
@@ -299,7 +437,7 @@ class _Course:
         self.drill.say(f"  steady; {self.fault.name} on {', '.join(self.targets)}")
         with self._armed():
             injected = self._inject()
-            self._hold(injected)
+            self._hold(injected, probes)
             self._heal()
         served = self._await_service(probes, since=self._now(), within=self.bound_s + PATIENCE_S, steady=SERVED_S)
         self.drill.say("  healed; clients are served" if served else "  healed; clients are NOT served")
@@ -386,9 +524,10 @@ class _Course:
         if done.returncode != 0:
             raise InterruptedDrillError(f"playbook {name} failed:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
 
-    def _hold(self, injected: float) -> None:
+    def _hold(self, injected: float, probes: Probes) -> None:
         until = injected + self.fault.hold_s
         while self._now() < until:
+            self._look(probes, f"{self.fault.name}, {until - self._now():.0f} s to the healing")
             time.sleep(min(LOOK_EVERY_S, max(0.0, until - self._now())))
 
     def _heal(self) -> None:
@@ -405,6 +544,7 @@ class _Course:
     def _await_service(self, probes: Probes, *, since: float, within: float, steady: float) -> bool:
         """Whether all clients were served without a failure for `steady` seconds, `within` so many from `since` on."""
         while self._now() < since + within:
+            self._look(probes, "waits until clients are served")
             lines = {
                 program: probes.tail(program, int(2 * steady / period))
                 for program, period in (("ledger", self.drill.periods.write), ("web", self.drill.periods.request))
@@ -418,6 +558,27 @@ class _Course:
                 return True
             time.sleep(LOOK_EVERY_S)
         return False
+
+    def _look(self, probes: Probes, phase: str) -> None:
+        """Show what the client's probes have just seen; the hosts that are broken are not asked."""
+        if self.drill.watch is None:
+            return
+        now = self._now()
+        writes = [line for line in probes.tail("ledger", int(4 / self.drill.periods.write)) if line["event"] == "write"]
+        served = [line for line in writes if line["outcome"] == "ok"]
+        last = max(served, key=lambda line: line["end"], default=None)
+        names = {peer["address"]: peer["name"] for peer in self.topology["databases"]}
+        listens = any(probe.program == "neighbours" for probe in probes.probes)
+        heard = [line for line in (probes.tail("neighbours", 1) if listens else []) if "mac" in line]
+        self.drill.watch(
+            Progress(
+                phase=phase,
+                writes_per_s=sum(line["end"] > now - 1 for line in served),
+                last_s=now - last["end"] if last else float("inf"),
+                leader=names.get(last["node"], "") if last else "",
+                holder=self.cards.get(heard[-1]["mac"], "") if heard else self.holder,
+            )
+        )
 
     def _await_redundancy(self) -> None:
         began = time.monotonic()
@@ -460,6 +621,10 @@ class _Course:
     def _ask(self, host: str, database: str, query: str) -> str:
         command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--tuples-only", "--no-align"]
         return self.hosts.run(host, [*command, f"--dbname={database}", f"--command={query}"]).strip()
+
+
+def _indented(script: str) -> list[str]:
+    return [f"    {line}" for line in script.strip().splitlines()]
 
 
 def ledger_connection(topology: Mapping[str, Any], setting: Callable[[str], Any]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from .faults import STAYS, Fault
+from .refusal import RefusedError
+
 Facts = Mapping[str, Any]
-
-
-class NoTargetError(Exception):
-    """The service has no host that the fault could go to."""
 
 
 def vip_holder(facts: Facts) -> list[str]:
@@ -46,18 +46,61 @@ def primary_and_synchronous(facts: Facts) -> list[str]:
     return primary(facts) + synchronous_replicas(facts)[:-1]
 
 
+def replica(facts: Facts) -> list[str]:
+    """One replica that a commit may count on."""
+    return synchronous_replicas(facts)[:1]
+
+
 CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
     "vip-holder": vip_holder,
     "primary": primary,
+    "replica": replica,
     "etcd-leader": etcd_leader,
     "etcd-majority": etcd_majority,
     "primary-and-synchronous": primary_and_synchronous,
 }
 
+# The function of the hosts that a choice is among.
+FUNCTION: Mapping[str, str] = {
+    "vip-holder": "balancer",
+    "primary": "database",
+    "replica": "database",
+    "etcd-leader": "etcd",
+    "etcd-majority": "etcd",
+    "primary-and-synchronous": "database",
+}
+
 
 def choose(choice: str, facts: Facts) -> list[str]:
-    """The hosts for one choice; NoTargetError if there is none."""
+    """The hosts for one choice; RefusedError if there is none."""
     found = CHOICES[choice](facts)
     if not found:
-        raise NoTargetError(f"no host is {choice}: the service does not say who it is")
+        raise RefusedError(f"{choice}: seen no such host; expected one; mend: see `fab status`")
     return found
+
+
+def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str, Any]]) -> tuple[Fault, list[str]]:
+    """The fault and its hosts, with `target` (a choice or a host of `hosts`) instead of the fault's own if it is given.
+
+    A fault that misses whoever the catalogue means changes nobody's role and costs no client anything.
+    RefusedError if the target is not there, or is no host that this fault is for.
+    """
+    own = choose(fault.targets, facts)
+    if not target:
+        return fault, own
+    if target not in CHOICES and target not in hosts:
+        raise RefusedError(
+            f"target: seen {target}; expected one of {', '.join((*CHOICES, *hosts))}; mend: correct its spelling"
+        )
+    found = choose(target, facts) if target in CHOICES else [target]
+    wanted = FUNCTION[fault.targets]
+    wrong = [name for name in found if wanted not in hosts[name]["functions"]]
+    if wrong:
+        raise RefusedError(
+            f"target: seen {', '.join(wrong)}; expected a host of function {wanted}; mend: {fault.name} goes to one"
+        )
+    if fault.playbook:
+        raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
+    if set(found) == set(own):
+        return fault, found
+    return replace(fault, bound="bystander", outlasts=False, leader=STAYS, vip=STAYS), found

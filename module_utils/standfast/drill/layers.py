@@ -1,0 +1,138 @@
+"""What an outage consisted of: which part took how long, and what that depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .checker import Event, History
+
+# What the length of each part depends on.
+SETTINGS = {
+    "detected": "patroni.ttl where the host is gone, patroni.loop_wait where PostgreSQL is; nothing if it was planned",
+    "elected": "patroni.loop_wait and patroni.retry_timeout",
+    "promoted": "the WAL that the new primary had received and not yet replayed",
+    "routed": "haproxy.downinter_ms and haproxy.rise",
+    "reconnected": "the application's own timeouts, and its pause between two tries",
+    "address moved": "keepalived.advert_int_ms where the host is gone, keepalived.check_interval_ms where HAProxy hangs",
+    "address served": "the clients' ARP caches, and their pause between two tries",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One part of an outage, in seconds."""
+
+    name: str
+    seconds: float
+
+    @property
+    def setting(self) -> str:
+        """What its length depends on."""
+        return SETTINGS[self.name]
+
+
+def layers(history: History) -> list[Layer]:
+    """The parts in their order, from the last write or request that was served before; none if nobody took over.
+
+    detected: until the former leader's key was gone from etcd. elected: until another member had it. promoted:
+    until that one was seen to take writes. routed: until a new client's write was acknowledged by it.
+    reconnected: until that of a client that keeps its session was. The same for a virtual address: moved, until
+    another balancer carried it, and served, until a request was. A part that was over before the one in front of
+    it took no time.
+    """
+    injected = history.phase("inject")
+    before, after = history.service("before"), history.service("after")
+    if injected is None or before is None or after is None:
+        return []
+    if before["leader"] != after["leader"]:
+        return list(_leader(history, injected, before, after))
+    if before["holder"] != after["holder"]:
+        return list(_address(history, injected, str(before["holder"])))
+    return []
+
+
+def _leader(history: History, injected: float, before: Event, after: Event) -> Iterator[Layer]:
+    leader, address = after["leader"], after["leader_address"]
+    # Another member of etcd may tell the old state when it is back, but none tells of a change too early.
+    leases = [event for event in history.of("lease") if event["at"] >= injected and "holder" in event]
+    primaries = [
+        event
+        for event in history.of("role")
+        if event["host"] == leader and event["at"] >= injected and not event.get("error") and not event["replica"]
+    ]
+    served = [event for event in history.of("write") if event["outcome"] == "ok"]
+    by_leader = [event for event in served if event["node"] == address and event["end"] >= injected]
+    first = min((event["end"] for event in by_leader), default=injected)
+    return _parts(
+        [event["end"] for event in served if event["node"] == before["leader_address"] and event["end"] < first],
+        injected,
+        {
+            "detected": [event["at"] for event in leases if event["holder"] != before["leader"]],
+            "elected": [event["at"] for event in leases if event["holder"] == leader],
+            "promoted": [event["end"] for event in primaries],
+            "routed": [event["end"] for event in by_leader if event["worker"] == "reconnect"],
+            "reconnected": [event["end"] for event in by_leader if event["worker"] == "session"],
+        },
+    )
+
+
+def _address(history: History, injected: float, former: str) -> Iterator[Layer]:
+    address = history.header["virtual_addresses"][0]
+    moved = [
+        event["at"]
+        for event in history.of("addresses")
+        if event["host"] != former and event["at"] >= injected and address in event["held"]
+    ]
+    arrived = min(moved, default=injected)
+    served = [event for event in history.of("request") if event["outcome"] == "ok"]
+    return _parts(
+        [event["end"] for event in served if event["end"] < arrived],
+        injected,
+        {"address moved": moved, "address served": [event["end"] for event in served if event["at"] >= arrived]},
+    )
+
+
+def _parts(served: Sequence[float], injected: float, moments: Mapping[str, Sequence[float]]) -> Iterator[Layer]:
+    """The time to the first moment of each part, from the one before it; at first from what was served last."""
+    latest = max([injected, *served])
+    for name, found in moments.items():
+        if found:
+            at = float(min(found))
+            yield Layer(name, max(0.0, at - latest))
+            latest = max(latest, at)
+
+
+def longest(parts: Sequence[Layer]) -> Layer | None:
+    """The part that took most."""
+    return max(parts, key=lambda part: part.seconds, default=None)
+
+
+def failed_s(attempts: Sequence[Event], injected: float) -> float:
+    """Seconds in which clients were refused: from each first failed attempt to the next one that was served.
+
+    `attempts` of one client, by time.
+    """
+    total, since = 0.0, None
+    for attempt in attempts:
+        if attempt["end"] < injected:
+            continue
+        if attempt["outcome"] != "ok" and since is None:
+            since = float(attempt["at"])
+        elif attempt["outcome"] == "ok" and since is not None:
+            total += float(attempt["end"]) - since
+            since = None
+    return total + (float(attempts[-1]["end"]) - since if since is not None else 0.0)
+
+
+def timeline_gap_s(history: History) -> float:
+    """Seconds between the last write that a timeline acknowledged and the first one of the next; 0 without a change.
+
+    What the servers did, whatever clients made of it.
+    """
+    served = sorted((e for e in history.of("write") if e["outcome"] == "ok"), key=lambda event: event["end"])
+    return max(
+        (after["end"] - before["end"] for before, after in pairwise(served) if after["timeline"] > before["timeline"]),
+        default=0.0,
+    )

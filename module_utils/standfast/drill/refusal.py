@@ -1,0 +1,18 @@
+"""How a drill says that it was not begun, or not ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class RefusedError(Exception):
+    """The drill was not begun; nothing was touched."""
+
+
+class InterruptedDrillError(Exception):
+    """The drill did not end in order; what was broken was healed. `events`: the history so far."""
+
+    def __init__(self, message: str, events: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.events = events

@@ -1,0 +1,140 @@
+"""What fab's drill tasks accept, refuse and say, before any host is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+from standfast.drill import history, targets
+from standfast.drill.faults import FAULTS, MOVES, STAYS
+from standfast.drill.refusal import RefusedError
+from standfast.drill.run import Progress
+
+from fabfile import drill
+from tests.unit import drill_histories
+
+INVENTORY = "inventories/production.example"
+LAB = "inventories/lab"
+FACTS: dict[str, Any] = {
+    "virtual_addresses": [{"holders": ["balancer1"]}],
+    "database": {
+        "leader": "db1",
+        "members": [
+            {"name": "db1", "role": "leader"},
+            {"name": "db2", "role": "quorum_standby"},
+            {"name": "db3", "role": "quorum_standby"},
+        ],
+    },
+    "etcd": {"leader": "db3", "members": ["db1", "db2", "db3"], "quorum": 2},
+}
+HOSTS = {
+    **{f"balancer{number}": {"functions": ["balancer"]} for number in (1, 2)},
+    **{f"db{number}": {"functions": ["database", "etcd"]} for number in (1, 2, 3)},
+}
+
+
+def test_fault_goes_to_its_own_target() -> None:
+    fault = FAULTS["primary-freeze"]
+    assert targets.aim(fault, "", FACTS, HOSTS) == (fault, ["db1"])
+    assert targets.aim(fault, "primary", FACTS, HOSTS) == (fault, ["db1"])
+    assert targets.aim(fault, "db1", FACTS, HOSTS) == (fault, ["db1"])
+
+
+@pytest.mark.parametrize(("target", "host"), [("replica", "db2"), ("db3", "db3")])
+def test_fault_beside_the_primary_moves_nobody_and_costs_nothing(target: str, host: str) -> None:
+    fault, hosts = targets.aim(FAULTS["primary-freeze-short"], target, FACTS, HOSTS)
+    assert hosts == [host]
+    assert (fault.leader, fault.vip, fault.bound, fault.outlasts) == (STAYS, STAYS, "bystander", False)
+    assert FAULTS["primary-freeze"].leader == MOVES
+
+
+@pytest.mark.parametrize(
+    ("fault", "target", "seen"),
+    [
+        ("primary-freeze", "db9", "seen db9; expected one of vip-holder, primary"),
+        ("primary-freeze", "balancer1", "seen balancer1; expected a host of function database"),
+        ("haproxy-crash", "primary", "seen db1; expected a host of function balancer"),
+        ("switchover", "replica", "seen replica; expected none"),
+    ],
+)
+def test_target_that_does_not_fit_is_refused(fault: str, target: str, seen: str) -> None:
+    with pytest.raises(RefusedError, match=seen):
+        targets.aim(FAULTS[fault], target, FACTS, HOSTS)
+
+
+def test_service_that_names_no_target_is_refused() -> None:
+    nobody = {**FACTS, "database": {"leader": None, "members": []}}
+    with pytest.raises(RefusedError, match="primary: seen no such host"):
+        targets.choose("primary", nobody)
+    assert set(targets.CHOICES) == set(targets.FUNCTION)
+
+
+def refusal(task: Callable[..., None], **given: Any) -> str:
+    with pytest.raises(Exit) as left:
+        task.body(Context(), **given)  # type: ignore[attr-defined]
+    assert left.value.code == 3
+    return str(left.value.message)
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "told"),
+    [
+        (drill.run, {"fault": "meteor"}, "fault: seen meteor; expected one of balancer-freeze"),
+        (drill.run, {"fault": "switchover"}, "cluster: seen nothing; expected lab"),
+        (drill.run, {"fault": "switchover", "cluster": "production"}, "cluster: seen production; expected lab"),
+        (drill.suite, {"faults": "switchover,meteor"}, "fault: seen meteor"),
+        (drill.suite, {"faults": "switchover", "tag": "host"}, "faults, tag: seen both; expected one"),
+        (drill.suite, {"tag": "weather"}, "tag: seen weather; expected some of host, network"),
+        (drill.suite, {"tag": "host"}, "cluster: seen nothing; expected lab"),
+        (drill.report, {"path": "/nonexistent"}, "path: seen no history"),
+    ],
+)
+def test_bad_input_is_refused_before_any_host_is_asked(
+    task: Callable[..., None], given: dict[str, Any], told: str
+) -> None:
+    given = given if task is drill.report else {"inventory": LAB, **given}
+    message = refusal(task, **given)
+    assert told in message and "mend: " in message
+
+
+def test_inventory_that_does_not_allow_drills_is_refused() -> None:
+    message = refusal(drill.run, inventory=INVENTORY, fault="switchover", cluster="production", dry_run=True)
+    assert "drills_allowed: seen false; expected true" in message
+
+
+def test_history_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "torn.jsonl").write_text('{"event": "drill"}\n{"event": "wri', encoding="utf-8")
+    assert "torn.jsonl:2: " in refusal(drill.report, path=str(tmp_path))
+
+
+def test_order_of_a_suite_is_drawn_from_its_seed() -> None:
+    first, again, other = (drill.chosen("", "process,host", seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert sorted(first) == sorted(fault.name for fault in FAULTS.values() if fault.family in ("process", "host"))
+    assert drill.chosen("switchover,balancer-freeze", "", -1) == ["switchover", "balancer-freeze"]
+
+
+def test_no_history_replaces_another(tmp_path: Path) -> None:
+    events = drill_histories.history()
+    header = {**events[0], "fault": "primary-freeze", "begun": "20260101T000000Z"}
+    paths = [
+        history.save(tmp_path, [{**header, "drill": drill, "fault": fault}, *events[1:]])
+        for drill in ("a1", "b2")
+        for fault in ("primary-freeze", "primary-freeze-short")
+    ]
+    assert len(set(paths)) == 4
+    assert history.find(tmp_path, "primary-freeze") == [paths[0], paths[2]]
+    assert history.find(tmp_path) == sorted(paths)
+    assert json.loads(paths[3].read_text(encoding="utf-8").splitlines()[0])["drill"] == "b2"
+
+
+def test_progress_is_one_line() -> None:
+    line = drill.said(Progress("primary-freeze, 12 s to the healing", 48.2, 0.02, "db1", ""))
+    assert line == (
+        "  primary-freeze, 12 s to the healing: 48 writes/s, the last one 0.0 s ago; leader db1, address on unknown"
+    )
