@@ -8,9 +8,12 @@ from pathlib import Path
 # fab puts this package itself, not its folder's parent, on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
 # Ansible reads these when it is imported: an inventory that it cannot read is an error and no
-# warning, and what it has to say about its own future stays off the screen.
+# warning, and what it has to say about its own future stays off the screen. fab finds this package from
+# any folder below, and Ansible its configuration in the current one only.
 os.environ |= {
+    "ANSIBLE_CONFIG": os.environ.get("ANSIBLE_CONFIG", str(Path(__file__).resolve().parents[1] / "ansible.cfg")),
     "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
     "ANSIBLE_DEPRECATION_WARNINGS": "false",
     "ANSIBLE_LOCALHOST_WARNING": "false",

@@ -57,15 +57,20 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
     with refusals(inventory):
         here = _range(inventory, "")
     bounds = {bound["fault"]: bound["seconds"] for bound in here.topology["bounds"]}
-    table = Table("fault", "family", "leader", "address", "bound s", "what happens", box=None, pad_edge=False)
     with Hosts(Path(inventory)) as hosts:
-        for fault in FAULTS.values():
-            bound = f"{bounds[fault.bound]:g}" + (f" + {fault.hold_s:g}" if fault.outlasts else "")
-            text = Text(fault.summary)
-            if obstacle := here.drill(fault.name).obstacle(hosts):
-                text.append(f"\nnot here: {obstacle}", style="yellow")
-            table.add_row(fault.name, fault.family, fault.leader, fault.vip, bound, text)
+        obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
+    found = set(obstacles.values())
+    everywhere = found.pop() if len(found) == 1 else ""
+    table = Table("fault", "family", "leader", "address", "bound s", "what happens", box=None, pad_edge=False)
+    for fault in FAULTS.values():
+        bound = f"{bounds[fault.bound]:g}" + (f" + {fault.hold_s:g}" if fault.outlasts else "")
+        text = Text(fault.summary)
+        if obstacles[fault.name] and not everywhere:
+            text.append(f"\nnot here: {obstacles[fault.name]}", style="yellow")
+        table.add_row(fault.name, fault.family, fault.leader, fault.vip, bound, text)
     screen.console().print(table)
+    if everywhere:
+        screen.console().print(Text(f"none of them here: {everywhere}", style="yellow"))
 
 
 @task(

@@ -111,7 +111,7 @@ class Drill:
         try:
             course = _Course(self, hosts)
             course.fit(course.candidates())
-        except RefusedError as error:
+        except (HostError, RefusedError) as error:
             return str(error)
         return ""
 
