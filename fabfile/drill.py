@@ -17,7 +17,7 @@ from rich.text import Text
 from standfast.drill import history
 from standfast.drill.checker import FAIL, PASS, VOID, History, Verdict, check
 from standfast.drill.faults import FAULTS
-from standfast.drill.hosts import Hosts
+from standfast.drill.hosts import HostError, Hosts
 from standfast.drill.layers import layers, longest
 from standfast.drill.refusal import InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill, Progress
@@ -211,7 +211,7 @@ def _course(here: Range, drills: Sequence[tuple[str, str]]) -> None:
         except InterruptedDrillError as error:
             print(f"{fault}: broken off: {error}")
             events = error.events
-        except RefusedError as error:
+        except (HostError, RefusedError) as error:
             if not verdicts:
                 raise
             print(f"{fault}: {error}")

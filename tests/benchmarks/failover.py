@@ -19,7 +19,8 @@ from pathlib import Path
 from standfast.drill import history
 from standfast.drill.checker import VOID, Verdict, check
 from standfast.drill.faults import FAULTS
-from standfast.drill.refusal import InterruptedDrillError
+from standfast.drill.hosts import HostError
+from standfast.drill.refusal import InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill
 from standfast.inventory import read
 
@@ -74,6 +75,8 @@ def main() -> None:
             except InterruptedDrillError as error:
                 print(f"{name}, round {number}: broken off: {error}", file=sys.stderr)
                 history.save(options.histories, error.events)
+            except (HostError, RefusedError) as error:
+                print(f"{name}, round {number}: not begun: {error}", file=sys.stderr)
     found = verdicts(options.histories)
     print(
         "| fault | n | web, median s | worse of both, median s | max s | bound s | lost | primaries overlap s | failed |"
