@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from standfast.drill.checker import longest_gap
-from standfast.drill.hosts import Probes
+from standfast.drill.probes import Probes
 from standfast.drill.run import ledger_connection
 
 from tests.live import Live, wait_for

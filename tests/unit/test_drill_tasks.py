@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
-from standfast.drill import history, targets
+from standfast.drill import history, probes, targets
 from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.refusal import RefusedError
 from standfast.drill.run import Progress
@@ -131,6 +131,33 @@ def test_no_history_replaces_another(tmp_path: Path) -> None:
     assert history.find(tmp_path, "primary-freeze") == [paths[0], paths[2]]
     assert history.find(tmp_path) == sorted(paths)
     assert json.loads(paths[3].read_text(encoding="utf-8").splitlines()[0])["drill"] == "b2"
+
+
+TOPOLOGY = json.loads((Path(__file__).parent / "data/status/lab/topology.json").read_text(encoding="utf-8"))
+
+
+def test_probes_look_from_all_sides() -> None:
+    arranged = probes.arrange(TOPOLOGY, {"action": "write", "timeout_s": 1}, probes.Periods())
+    assert sorted((probe.host, probe.program) for probe in arranged) == sorted(
+        [
+            *(("client1", program) for program in ("ledger", "web", "neighbours")),
+            *((f"balancer{number}", "addresses") for number in (1, 2)),
+            *((f"db{number}", program) for number in (1, 2, 3) for program in ("roles", "lease")),
+        ]
+    )
+    for probe in arranged:
+        assert (probes.Probes.SOURCES / f"{probe.program}.py").is_file()
+
+
+def test_ipv6_address_is_not_looked_for_in_arp() -> None:
+    wide = {**TOPOLOGY, "virtual_addresses": [{"address": "fd00::100"}]}
+    arranged = probes.arrange(wide, {"timeout_s": 1}, probes.Periods())
+    assert "neighbours" not in {probe.program for probe in arranged}
+
+
+def test_service_without_http_is_refused() -> None:
+    with pytest.raises(RefusedError, match="haproxy_services: seen no service of mode http"):
+        probes.arrange({**TOPOLOGY, "endpoints": []}, {"timeout_s": 1}, probes.Periods())
 
 
 def test_progress_is_one_line() -> None:

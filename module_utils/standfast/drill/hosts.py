@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import threading
 import time
@@ -110,90 +109,3 @@ class Hosts:
             found.append(Clock(there - (before + after) / 2, (after - before) / 2))
         stdin.channel.shutdown_write()
         return min(found, key=lambda clock: clock.uncertainty)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One program on one host. `user` runs it; `capabilities` are what it needs beyond."""
-
-    host: str
-    program: str
-    parameters: Mapping[str, Any]
-    user: str = "nobody"
-    capabilities: str = ""
-
-
-class Probes:
-    """Programs that run on hosts as transient units, and write there what they see.
-
-    They do not need this machine: the units end by themselves after `longest_s` seconds, and each host
-    keeps its lines until they are collected.
-    """
-
-    FOLDER = "/run/standfast-drill"
-    SOURCES = Path(__file__).parent / "programs"
-
-    def __init__(self, hosts: Hosts, drill: str, probes: Sequence[Probe], longest_s: int) -> None:
-        self._hosts = hosts
-        self._drill = drill
-        self._longest_s = longest_s
-        self.probes = tuple(probes)
-
-    def _unit(self, probe: Probe) -> str:
-        return f"standfast-drill-{probe.program}"
-
-    def _path(self, probe: Probe, kind: str) -> str:
-        return f"{self.FOLDER}/{self._drill}/{probe.program}.{kind}"
-
-    def start(self) -> None:
-        """Start them all; each has begun to print when this returns."""
-        for probe in self.probes:
-            self._start(probe)
-        for probe in self.probes:
-            self._hosts.shell(
-                probe.host,
-                f"for attempt in $(seq 100); do test -s {self._path(probe, 'jsonl')} && exit; sleep 0.1; done\n"
-                f"journalctl --no-pager --lines 3 --output cat --unit {self._unit(probe)} >&2; exit 1",
-            )
-
-    def _start(self, probe: Probe) -> None:
-        source = (self.SOURCES / f"{probe.program}.py").read_text(encoding="utf-8")
-        self._hosts.put(probe.host, self._path(probe, "py"), source, mode="0644")
-        self._hosts.put(probe.host, self._path(probe, "json"), json.dumps(probe.parameters), owner=probe.user)
-        self._hosts.run(
-            probe.host,
-            [
-                "systemd-run", "--quiet", "--collect", f"--unit={self._unit(probe)}",
-                f"--property=RuntimeMaxSec={self._longest_s}", f"--property=User={probe.user}",
-                f"--property=AmbientCapabilities={probe.capabilities}",
-                # Above what it looks at: a probe that waits for a processor measures itself.
-                "--property=Nice=-5",
-                f"--property=StandardOutput=append:{self._path(probe, 'jsonl')}", "--property=StandardError=journal",
-                "python3", self._path(probe, "py"), self._path(probe, "json"),
-            ],
-        )  # fmt: skip
-
-    def tail(self, program: str, lines: int) -> list[dict[str, Any]]:
-        """The last complete lines of the first host that runs a program."""
-        probe = next(probe for probe in self.probes if probe.program == program)
-        said = self._hosts.run(probe.host, ["tail", f"--lines={lines}", self._path(probe, "jsonl")])
-        return [json.loads(line) for line in said.splitlines() if line.endswith("}")]
-
-    def stop(self) -> None:
-        """End them in order, and wait for it."""
-        for probe in self.probes:
-            self._hosts.shell(
-                probe.host, f"systemctl stop {self._unit(probe)} || ! systemctl is-active {self._unit(probe)}"
-            )
-
-    def collect(self) -> list[dict[str, Any]]:
-        """What all of them saw, each line with its host; their files are removed."""
-        events: list[dict[str, Any]] = []
-        for probe in self.probes:
-            path = self._path(probe, "jsonl")
-            # One that could not start has seen nothing.
-            said = self._hosts.shell(probe.host, f"test ! -e {path} || cat {path}")
-            events += [{"host": probe.host, **json.loads(line)} for line in said.splitlines() if line.endswith("}")]
-        for host in {probe.host for probe in self.probes}:
-            self._hosts.run(host, ["rm", "-rf", f"{self.FOLDER}/{self._drill}"])
-        return events

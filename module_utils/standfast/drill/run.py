@@ -26,7 +26,8 @@ from . import targets
 from .checker import LATEST_S, STEADY_S
 from .effects import Effect, Need
 from .faults import Fault
-from .hosts import Clock, HostError, Hosts, Probe, Probes
+from .hosts import Clock, HostError, Hosts
+from .probes import Periods, Probes, arrange
 from .refusal import InterruptedDrillError, RefusedError
 
 # Without service for longer than this after the bound, the drill stops waiting for clients and says so.
@@ -55,17 +56,6 @@ TIMED = (
     "print(before, time.monotonic())\n"
     "sys.exit(done.returncode)\n"
 )
-
-
-@dataclass(frozen=True)
-class Periods:
-    """Seconds between two tries of each kind."""
-
-    write: float = 0.02
-    request: float = 0.02
-    role: float = 0.1
-    address: float = 0.05
-    neighbour: float = 0.1
 
 
 Report = Callable[[str], None]
@@ -294,71 +284,7 @@ class _Course:
         return value
 
     def _probes(self) -> Probes:
-        period = self.drill.periods
-        virtual = [address["address"] for address in self.topology["virtual_addresses"]]
-        web = next((end for end in self.topology["endpoints"] if end["kind"] == "http"), None)
-        if web is None:
-            raise RefusedError("haproxy_services: seen no service of mode http; expected one; mend: add one to balance")
-        probes = [
-            Probe(self.client, "ledger", {"action": "write", **self._asking(), "period_s": period.write}),
-            Probe(
-                self.client,
-                "web",
-                {
-                    "host": web["host"],
-                    "port": web["port"],
-                    "tls": web["tls"],
-                    "path": "/",
-                    "ca_file": "/etc/standfast/pki/ca.crt",
-                    "period_s": period.request,
-                    "timeout_s": self.drill.timeout_s,
-                },
-            ),
-        ]
-        if ":" not in virtual[0]:
-            client = self.topology["hosts"][self.client]
-            probes.append(
-                Probe(
-                    self.client,
-                    "neighbours",
-                    {
-                        "interface": client["interface"],
-                        "source": client["address"],
-                        "address": virtual[0],
-                        "period_s": period.neighbour,
-                    },
-                    capabilities="CAP_NET_RAW",
-                )
-            )
-        probes += [
-            Probe(name, "addresses", {"addresses": virtual, "period_s": period.address}) for name in self.balancers
-        ]
-        port = self.topology["postgresql"]["port"]
-        probes += [
-            Probe(
-                name,
-                "roles",
-                {"directory": "/run/postgresql", "port": port, "period_s": period.role},
-                user="postgres",
-            )
-            for name in self.databases
-        ]
-        probes += [
-            Probe(
-                member["name"],
-                "lease",
-                {
-                    "address": member["address"],
-                    "port": self.topology["etcd"]["client_port"],
-                    "key": f"/service/{self.topology['cluster_name']}/leader",
-                    "ca_file": "/etc/standfast/pki/ca.crt",
-                    "certificate": "/etc/standfast/pki/host.crt",
-                    "key_file": "/etc/standfast/pki/host.key",
-                },
-                user="root",
-            )
-            for member in self.topology["etcd"]["members"]
-        ]
+        probes = arrange(self.topology, self._asking(), self.drill.periods)
         return Probes(self.hosts, self.identity, probes, LONGEST_S)
 
     def _asking(self) -> dict[str, Any]:
