@@ -27,7 +27,7 @@ from standfast.connections import observations, routes
 from standfast.health import judge
 from standfast.inventory import read
 
-from fabfile import drill, screen
+from fabfile import availability, drill, screen
 from fabfile.refusals import refusals
 
 NOT_WELL = 1
@@ -52,4 +52,4 @@ def status(context: Context, inventory: str = "inventories/lab", json: bool = Fa
         raise Exit(code=NOT_WELL)
 
 
-namespace = Collection(status, drill=Collection.from_module(drill))
+namespace = Collection(status, availability=Collection.from_module(availability), drill=Collection.from_module(drill))
