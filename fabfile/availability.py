@@ -47,7 +47,9 @@ class Settings:
     field: availability.Field | None
 
 
+# No short flags: -i is the inventory everywhere else.
 @task(
+    auto_shortflags=False,
     help={
         "mtbf": f"ASSUMED times between two faults of a class, with unit m, h, d or y (default: {MTBF})",
         "repair": f"ASSUMED time until somebody has mended what does not mend itself (default: {REPAIR})",
@@ -56,7 +58,7 @@ class Settings:
         "observed": "how long a real service was watched, such as 1y; needs --incidents",
         "incidents": "how many faults of one class it had meanwhile; needs --observed",
         "json": "print the same as JSON",
-    }
+    },
 )
 def report(
     context: Context,  # noqa: ARG001

@@ -261,6 +261,12 @@ def test_clusters_and_profiles_are_kept_apart() -> None:
     ]
 
 
+def test_cluster_that_grew_counts_as_it_was() -> None:
+    grown = trials("haproxy-hang", 1, members={"addresses": 3, "roles": 5})
+    (cluster,) = clusters([*grown, *trials("haproxy-hang", 1), *grown])
+    assert cluster.members == MEMBERS
+
+
 def spoiled(name: str) -> list[Any]:
     events: list[Any] = history()
     events[0] |= HEADER
@@ -454,6 +460,12 @@ def exit_of(**options: Any) -> Exit:
 
 def test_task_is_in_the_namespace() -> None:
     assert "availability.report" in fabfile.namespace.task_names
+
+
+def test_inventory_is_not_taken_for_incidents() -> None:
+    """-i is the inventory of every other task."""
+    names = [name for argument in task.report.get_arguments() for name in argument.names]
+    assert "incidents" in names and all(len(name) > 1 for name in names)
 
 
 def test_slo_that_is_met_is_no_exit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
