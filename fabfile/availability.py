@@ -15,6 +15,7 @@ from standfast.drill import availability, history
 from standfast.drill.availability import BELOW, MET, SERVICES, UNDRILLED, UNKNOWN, YEAR_H, Cluster, Measured, Row, Trial
 from standfast.errors import InputError, InvalidInput, show
 from standfast.health import BAD, DOUBTFUL, Cell, Table
+from standfast.timing import BYSTANDER
 
 from fabfile import screen
 from fabfile.refusals import REFUSED
@@ -97,7 +98,10 @@ def read(folder: Path) -> list[Trial]:
     errors, trials = [], []
     for path in sorted(folder.rglob("*.jsonl")):
         try:
-            trials.append(availability.trial(history.load(path)))
+            events = history.load(path)
+            # A fault beside what clients use says nothing of what they see.
+            if not events or events[0].get("bound") != BYSTANDER:
+                trials.append(availability.trial(events))
         except (OSError, ValueError) as error:
             expected = f"in {path} the history of a drill"
             errors.append(InputError("--histories", show(str(error)), expected, "move that file elsewhere"))

@@ -21,6 +21,9 @@ MINIMUM_RETRY_TIMEOUT = 3
 ADVERT_STEP_MS = 10
 MAXIMUM_ADVERT_MS = 40950
 
+# The class of a fault beside what clients use.
+BYSTANDER = "bystander"
+
 # A lost SYN is sent again after one second (RFC 6298, 2.1): a client that tried at the wrong
 # moment is that much later than the service.
 CLIENT_RETRY = 1.0
@@ -418,6 +421,6 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
         ),
         ("etcd-member", 0.0, "none: another member answers within retry_timeout", "Patroni config.rst, retry_timeout"),
         ("etcd-quorum", 0.0, "none: failsafe mode keeps the primary", "Patroni dcs_failsafe_mode.rst"),
-        ("bystander", 0.0, "none: clients of the primary and of the virtual address do not need it", "topology"),
+        (BYSTANDER, 0.0, "none: clients of the primary and of the virtual address do not need it", "topology"),
     )
     return tuple(Bound(fault, round(seconds, 2), formula, source) for fault, seconds, formula, source in table)

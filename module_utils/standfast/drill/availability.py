@@ -190,7 +190,7 @@ def outage(seconds: Sequence[float]) -> Outage:
 
 def loss_at_most(drills: int) -> float:
     """Bound of the probability of a loss, 1 - TAIL, after `drills` of which none lost anything: 1 - TAIL^(1/n)."""
-    return 1.0 - TAIL ** (1 / drills)
+    return 1.0 - math.pow(TAIL, 1 / drills)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..timing import BYSTANDER
 from .faults import STAYS, Fault
 from .refusal import RefusedError
 
@@ -103,4 +104,4 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
     if set(found) == set(own):
         return fault, found
-    return replace(fault, bound="bystander", outlasts=False, leader=STAYS, vip=STAYS), found
+    return replace(fault, bound=BYSTANDER, outlasts=False, leader=STAYS, vip=STAYS), found
