@@ -1,0 +1,290 @@
+"""Reports from judged histories: one HTML file for people, JUnit XML for a CI, JSON for other programs.
+
+Pure: histories in, text out. The HTML is made from templates/ beside this file, which is found wherever the
+package is, and needs nothing but itself: no script, no font, no address of the network.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any
+from xml.etree import ElementTree
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .checker import FAIL, LATEST_S, PASS, VOID, Event, History, Verdict, check
+from .faults import FAULTS
+from .pictures import Distribution, Timeline, distribution, timeline
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The confidence of the statement about losses.
+CONFIDENCE = 0.95
+# What neither XML 1.0 (section 2.2) nor UTF-8 can carry: programs print it, and histories keep it.
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# The lines beside a picture, each of some figures that belong together; those of HARM must be 0.
+COUNTS = {
+    "writes acknowledged": ["ok"],
+    "refused, unknown, recovered": ["fail", "unknown", "recovered"],
+    "lost": ["lost"],
+    "phantom, resurrected, duplicated": ["phantom", "resurrected", "duplicated"],
+}
+HARM = {"lost", "phantom", "resurrected", "duplicated"}
+SECONDS = {
+    "primaries' overlap": "primaries_overlap_s",
+    "addresses' overlap": "holders_overlap_s",
+    "redundant after": "redundant_s",
+    "client late by": "latest_s",
+}
+OUTAGES = {"database": "ledger_outage_s", "web": "web_outage_s"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One drill: the name of its history, the history, and what the checker says of it."""
+
+    name: str
+    history: History
+    verdict: Verdict
+
+    @property
+    def summary(self) -> str:
+        """What the fault was, or nothing if the catalogue does not have it any more."""
+        return FAULTS[self.verdict.fault].summary if self.verdict.fault in FAULTS else ""
+
+    @property
+    def family(self) -> str:
+        """The fault's family."""
+        return str(self.history.header.get("family", "unknown"))
+
+    @property
+    def duration_s(self) -> float:
+        """From the first event to the last."""
+        times = [float(event["at"]) for event in self.history.events if "at" in event]
+        return max(times) - min(times) if times else 0.0
+
+    @property
+    def leader_changes(self) -> int | None:
+        """Each promotion begins a timeline. None if the service was not asked before and after."""
+        before, after = self.history.service("before"), self.history.service("after")
+        return int(after["timeline"]) - int(before["timeline"]) if before and after else None
+
+    @property
+    def ratio(self) -> float | None:
+        """The longest outage as a share of the bound; None without a bound."""
+        figures = self.verdict.figures
+        measured = [figures[name] for name in OUTAGES.values() if name in figures]
+        return max(measured) / figures["bound_s"] if measured and figures["bound_s"] else None
+
+    @property
+    def lines(self) -> list[tuple[str, str, bool]]:
+        """Label, value and whether it is harm, of what the checker counted and measured."""
+        figures = self.verdict.figures
+        counts = [
+            (label, ", ".join(str(figures[name]) for name in names), any(figures[name] for name in HARM & set(names)))
+            for label, names in COUNTS.items()
+            if set(names) <= set(figures)
+        ]
+        return counts + [(label, f"{figures[name]:.2f} s", False) for label, name in SECONDS.items() if name in figures]
+
+    def picture(self) -> Timeline | None:
+        """Its timeline."""
+        return timeline(self.history, self.verdict)
+
+
+def judge(histories: Iterable[tuple[Path | str, Sequence[Event]]]) -> list[Judged]:
+    """Each history (its file or another name, its events) with its verdict."""
+    judged = []
+    for name, events in histories:
+        verdict = check(events)
+        headed = bool(events) and events[0]["event"] == "drill"
+        judged.append(Judged(str(name), History(events[0] if headed else {}, events[headed:]), verdict))
+    return judged
+
+
+def outcome(drills: Iterable[Judged]) -> str:
+    """Of many: fail if one failed, pass if there are some and all passed, otherwise void."""
+    outcomes = {drill.verdict.outcome for drill in drills}
+    return FAIL if FAIL in outcomes else PASS if outcomes == {PASS} else VOID
+
+
+@dataclass(frozen=True)
+class FaultClass:
+    """Drills of one fault under one profile. Figures are of those that are not void, None where there are none."""
+
+    name: str
+    drills: Sequence[Judged]
+
+    @property
+    def proven(self) -> list[Judged]:
+        """The drills that say something."""
+        return [drill for drill in self.drills if drill.verdict.outcome != VOID]
+
+    def values(self, figure: str) -> list[float]:
+        """One figure of all drills that have it."""
+        return [drill.verdict.figures[figure] for drill in self.proven if figure in drill.verdict.figures]
+
+    def median(self, figure: str) -> float | None:
+        """The median of a figure."""
+        values = self.values(figure)
+        return median(values) if values else None
+
+    def max(self, figure: str) -> float | None:
+        """The largest value of a figure."""
+        return max(self.values(figure), default=None)
+
+    def total(self, figure: str) -> int | None:
+        """The sum of a count."""
+        values = self.values(figure)
+        return int(sum(values)) if values else None
+
+    @property
+    def bound(self) -> float | None:
+        """The least bound: it may differ by how long the fault was held."""
+        return min(self.values("bound_s"), default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        """The largest outage as a share of its bound."""
+        return max((drill.ratio for drill in self.proven if drill.ratio is not None), default=None)
+
+    @property
+    def leader_changes(self) -> int | None:
+        """All of them; None if nobody knows of one drill."""
+        changes = [drill.leader_changes for drill in self.proven]
+        known = [number for number in changes if number is not None]
+        return sum(known) if known and len(known) == len(changes) else None
+
+    def distribution(self) -> Distribution | None:
+        """The distribution of the outages; None for a single drill, which has none."""
+        outages = {name: self.values(figure) for name, figure in OUTAGES.items()}
+        few = any(len(values) < 2 for values in outages.values())
+        return None if few or self.bound is None else distribution(outages, self.bound)
+
+
+def classes(drills: Sequence[Judged]) -> list[FaultClass]:
+    """The drills by fault; also by profile if there are several, since each has bounds of its own."""
+    profiles = facts(drills, "profile")
+
+    def key(drill: Judged) -> str:
+        profile = str(drill.history.header.get("profile", ""))
+        return f"{drill.verdict.fault} ({profile})" if len(profiles) > 1 else drill.verdict.fault
+
+    order = list(dict.fromkeys(map(key, drills)))
+    grouped = groupby(sorted(drills, key=lambda drill: order.index(key(drill))), key=key)
+    return [FaultClass(name, list(group)) for name, group in grouped]
+
+
+def facts(drills: Iterable[Judged], name: str) -> list[str]:
+    """The different values of one entry of the headers."""
+    return list(dict.fromkeys(str(drill.history.header[name]) for drill in drills if name in drill.history.header))
+
+
+def loss_bound(drills: int) -> float:
+    """How probable a loss in one drill may still be after so many (at least one) without any.
+
+    The exact binomial bound (Clopper and Pearson, 1934) for no event in n: 1 - (1 - confidence)^(1/n).
+    """
+    return float(1 - (1 - CONFIDENCE) ** (1 / drills))
+
+
+def html(drills: Sequence[Judged]) -> str:
+    """The report as one file that needs no other."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = lambda value: "n/a" if value is None else f"{value:.2f}"
+    environment.filters["known"] = lambda value: "n/a" if value is None else value
+    lost = [
+        drill.verdict.figures["lost"]
+        for drill in drills
+        if drill.verdict.outcome != VOID and "lost" in drill.verdict.figures
+    ]
+    text = environment.get_template("report.html.j2").render(
+        drills=drills,
+        classes=classes(drills),
+        outcome=outcome(drills),
+        outcomes=Counter(drill.verdict.outcome for drill in drills),
+        clusters=facts(drills, "cluster"),
+        profiles=facts(drills, "profile"),
+        seeds=facts(drills, "seed"),
+        lost=lost,
+        loss_bound=loss_bound(len(lost)) if lost else None,
+        confidence=CONFIDENCE,
+        pause=LATEST_S,
+    )
+    return _legal(text)
+
+
+def junit(drills: Sequence[Judged]) -> str:
+    """One test case a drill, as JUnit XML.
+
+    A void drill is an error, not skipped: CI servers show a skipped test as harmless and an error in red, and
+    JUnit calls a test an error that could not be carried out so as to say pass or fail.
+    """
+    outcomes = Counter(drill.verdict.outcome for drill in drills)
+    counts = {
+        "tests": str(len(drills)),
+        "failures": str(outcomes[FAIL]),
+        "errors": str(outcomes[VOID]),
+        "skipped": "0",
+        "time": f"{sum(drill.duration_s for drill in drills):.3f}",
+    }
+    root = ElementTree.Element("testsuites", {"name": "standfast drills", **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "drills", **counts})
+    properties = ElementTree.SubElement(suite, "properties")
+    for name in ("cluster", "profile", "seed"):
+        for value in facts(drills, name):
+            ElementTree.SubElement(properties, "property", {"name": name, "value": value})
+    for drill in drills:
+        verdict = drill.verdict
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            {
+                "classname": f"drills.{drill.family}.{verdict.fault}",
+                "name": drill.name,
+                "time": f"{drill.duration_s:.3f}",
+            },
+        )
+        said = [*verdict.findings, *(f"not proven: {void}" for void in verdict.voids)]
+        if said:
+            kind = "failure" if verdict.outcome == FAIL else "error"
+            told = ElementTree.SubElement(case, kind, {"message": said[0], "type": verdict.outcome})
+            told.text = "\n".join(said)
+        figures = ElementTree.SubElement(case, "system-out")
+        figures.text = "\n".join(f"{name} {value:g}" for name, value in verdict.figures.items())
+    ElementTree.indent(root)
+    return _legal('<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n")
+
+
+def as_json(drills: Sequence[Judged]) -> str:
+    """A list, one object a drill: name, fault, outcome, findings, voids, figures, duration_s, header (of the history)."""
+    verdicts: list[dict[str, Any]] = [
+        {
+            "name": drill.name,
+            "fault": drill.verdict.fault,
+            "outcome": drill.verdict.outcome,
+            "findings": drill.verdict.findings,
+            "voids": drill.verdict.voids,
+            "figures": drill.verdict.figures,
+            "duration_s": round(drill.duration_s, 3),
+            "header": {name: value for name, value in drill.history.header.items() if name != "event"},
+        }
+        for drill in drills
+    ]
+    return json.dumps(verdicts, indent=2) + "\n"
+
+
+def _legal(text: str) -> str:
+    return ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)

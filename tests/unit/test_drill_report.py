@@ -1,0 +1,480 @@
+"""The report says what the checker found, whatever was in the history, and a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from standfast.drill.checker import FAIL, PASS, VOID
+from standfast.drill.pictures import SILENT, Lane, Run, Timeline, nice, runs
+from standfast.drill.report import Judged, as_json, classes, html, judge, junit, loss_bound, outcome
+
+from tests.unit.drill_histories import BACK, END, INJECT, history
+
+Events = list[dict[str, Any]]
+
+HOSTILE = """<script>alert("x")</script> & </svg> ]]> ' {{ 7 * 7 }} \x00\x1b[31m\ud800"""
+LEGAL = HOSTILE.replace("\x00\x1b", "\ufffd\ufffd").replace("\ud800", "\ufffd")
+
+
+def of(events: Events, kind: str) -> Events:
+    return [event for event in events if event["event"] == kind]
+
+
+def sound(**header: Any) -> Events:
+    events = history()
+    events[0] |= {"cluster": "books", "profile": "fast", "request_period_s": 0.02, **header}
+    return events
+
+
+def failed(**header: Any) -> Events:
+    events = sound(**header)
+    for event in of(events, "final"):
+        event["rows"].pop(17)
+    return events
+
+
+def void(**header: Any) -> Events:
+    events = sound(**header)
+    of(events, "pulse")[4]["late_s"] = 0.9
+    return events
+
+
+def hostile() -> Events:
+    events = sound(cluster=HOSTILE, profile=HOSTILE, seed=HOSTILE, fault=HOSTILE, family=HOSTILE, targets=[HOSTILE])
+    for event in events:
+        if event.get("host") == "db3":
+            event["host"] = HOSTILE
+        if event["event"] == "phase" and event["name"] == "redundant":
+            events.append({**event, "name": HOSTILE})
+    for event in of(events, "service"):
+        event |= {"leader": HOSTILE, "holder": HOSTILE}
+    of(events, "service")[1]["findings"] = [HOSTILE]
+    return events
+
+
+def short(events: Events, until: float = 2) -> Events:
+    """The fault was held for so long; its only traces are those of a failover."""
+    for event in of(events, "phase"):
+        if event["name"] == "healed":
+            event["at"] = INJECT + until
+    return events
+
+
+MIXED = [("one.jsonl", sound()), ("two.jsonl", failed()), ("three.jsonl", void())]
+
+
+def page(drills: list[Judged]) -> ElementTree.Element:
+    """The page as XML: every tag is closed, every text is escaped."""
+    return ElementTree.fromstring(html(drills).lstrip().removeprefix("<!DOCTYPE html>"))
+
+
+def words(element: ElementTree.Element) -> str:
+    return " ".join(" ".join(element.itertext()).split())
+
+
+def sections(root: ElementTree.Element) -> list[ElementTree.Element]:
+    return [element for element in root.iter("section") if element.get("class") == "drill"]
+
+
+def picture(events: Events) -> Timeline:
+    found = judge([("one", events)])[0].picture()
+    assert found
+    return found
+
+
+def lane(found: Timeline, kind: str, label: str) -> Lane:
+    return next(lane for lane in found.lanes if (lane.kind, lane.label) == (kind, label))
+
+
+def seconds(found: Timeline, x: float) -> float:
+    """A pixel's time, by the ticks."""
+    (x0, first), (x1, last) = found.ticks[0], found.ticks[-1]
+    return float(first) + (x - x0) / (x1 - x0) * (float(last) - float(first))
+
+
+# -- HTML ------------------------------------------------------------------------------------------
+
+
+def test_every_picture_is_xml_of_its_own() -> None:
+    text = html(judge(MIXED))
+    pictures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert text.count("<svg") == len(pictures)
+    for found in pictures:
+        ElementTree.fromstring(found)
+    assert sum('class="picture timeline"' in found for found in pictures) == 3
+    assert sum('class="picture distribution"' in found for found in pictures) == 1
+
+
+def test_pictures_are_told_in_words() -> None:
+    for svg in (svg for svg in page(judge(MIXED)).iter("svg") if svg.get("role") == "img"):
+        ids = {child.get("id"): words(child) for child in svg if child.tag in ("title", "desc")}
+        assert all(ids[name] for name in svg.attrib["aria-labelledby"].split())
+
+
+def test_page_needs_nothing_else() -> None:
+    text = html(judge(MIXED))
+    assert not re.search(r"https?://|//\w|\bsrc=|@import|url\(|<script|<iframe|javascript:", text)
+    links = [element.attrib["href"] for element in page(judge(MIXED)).iter() if "href" in element.attrib]
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_ids_are_unique_and_links_arrive() -> None:
+    root = page(judge(MIXED))
+    ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    assert len(ids) == len(set(ids))
+    assert {link.attrib["href"].removeprefix("#") for link in root.iter("a")} <= set(ids)
+
+
+def test_head_says_what_was_drilled() -> None:
+    root = page(judge([(name, [{**events[0], "seed": 7}, *events[1:]]) for name, events in MIXED]))
+    head = root.find(".//dl[@class='facts']")
+    assert head is not None
+    assert words(head) == "verdict FAIL drills 3: 1 pass, 1 fail, 1 void profile fast seed 7"
+    assert root.findtext(".//h1") == "Drill report: books"
+
+
+@pytest.mark.parametrize(
+    ("events", "said", "shape", "text"),
+    [
+        (sound(), PASS, "circle", "all that was checked held"),
+        (failed(), FAIL, "rect", "1 writes were lost"),
+        (void(), VOID, "path", "not proven: the client's own threads"),
+    ],
+    ids=[PASS, FAIL, VOID],
+)
+def test_outcome_is_a_word_and_a_shape(events: Events, said: str, shape: str, text: str) -> None:
+    (section,) = sections(page(judge([("one", events)])))
+    badges = [element for element in section.iter("span") if "badge" in element.attrib["class"]]
+    assert {words(badge) for badge in badges} == {said.upper()}
+    for badge in badges:
+        drawn = next(element for element in badge.iter() if element.get("class") == "shape")
+        assert drawn.tag == shape
+    assert text in words(section)
+
+
+def test_hostile_texts_are_only_texts() -> None:
+    drills = judge([(HOSTILE, hostile())])
+    root = page(drills)
+    assert not list(root.iter("script"))
+    text = words(root)
+    assert "{{ 7 * 7 }}" in text
+    assert "49" not in [part.strip() for part in root.itertext()]
+    for place in ("title", ".//h1", ".//h3", ".//li[@class='finding']", ".//p[@class='note name']"):
+        found = root.find(place) if place.startswith(".") else next(root.iter(place))
+        assert found is not None
+        assert " ".join(LEGAL.split()) in words(found)
+
+
+def test_drill_without_a_fault_has_no_picture() -> None:
+    events = sound()
+    events[:] = [event for event in events if event["event"] != "phase"]
+    (section,) = sections(page(judge([("one", events)])))
+    assert "the fault was not injected and healed" in words(section)
+    assert not [svg for svg in section.iter("svg") if svg.get("role") == "img"]
+
+
+@pytest.mark.parametrize("histories", [[], [("empty", [])]], ids=["none", "empty"])
+def test_nothing_is_no_pass(histories: list[tuple[str, Events]]) -> None:
+    drills = judge(histories)
+    assert outcome(drills) == VOID
+    assert "verdict VOID" in words(page(drills))
+    ElementTree.fromstring(junit(drills))
+
+
+def test_page_stays_small() -> None:
+    drills = judge([("one", sound())]) * 20
+    assert len(html(drills)) < 1_000_000
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def test_figures_are_of_drills_that_prove_something() -> None:
+    slow = void()
+    for event in of(slow, "write"):
+        if event["outcome"] == "ok" and BACK <= event["at"] < BACK + 0.5:
+            event["end"] += 0.6
+    (found,) = classes(judge([("one", sound()), ("two", failed()), ("three", slow)]))
+    assert len(found.drills) == 3
+    assert (found.median("ledger_outage_s"), found.max("ledger_outage_s")) == pytest.approx((2.02, 2.02))
+    assert (found.bound, found.ratio, found.total("lost"), found.leader_changes) == (3, pytest.approx(2.02 / 3), 1, 2)
+
+
+def test_class_without_proof_has_no_figures() -> None:
+    (found,) = classes(judge([("one", void())]))
+    assert (found.median("ledger_outage_s"), found.bound, found.ratio, found.total("lost")) == (None, None, None, None)
+    assert found.leader_changes is None
+    assert "n/a" in words(page(judge([("one", void())])))
+
+
+def test_profiles_are_kept_apart() -> None:
+    drills = judge([("one", sound()), ("two", sound(profile="wide", bound_s=9)), ("three", sound())])
+    assert [(found.name, len(found.drills), found.bound) for found in classes(drills)] == [
+        ("postgres-crash (fast)", 2, 3),
+        ("postgres-crash (wide)", 1, 9),
+    ]
+
+
+@pytest.mark.parametrize(("drills", "share"), [(59, 0.05), (299, 0.01)])
+def test_no_loss_in_n_drills_bounds_its_probability(drills: int, share: float) -> None:
+    assert loss_bound(drills) == pytest.approx(share, rel=0.01)
+
+
+def test_distribution_counts_the_outages_up_to_each_value() -> None:
+    later = sound()
+    later[:] = [
+        e for e in later if not (e["event"] == "write" and e["outcome"] == "ok" and BACK <= e["at"] < BACK + 0.5)
+    ]
+    (found,) = classes(judge([("one", sound()), ("two", later)]))
+    drawn = found.distribution()
+    assert drawn
+    database = next(series for series in drawn.series if series.name == "database")
+    assert [y for _, y in database.points] == [(drawn.top + drawn.bottom) / 2, drawn.top]
+    per_second = (drawn.bound - drawn.left) / 3
+    assert [(x - drawn.left) / per_second for x, _ in database.points] == pytest.approx([2.02, 2.52], abs=0.01)
+    (single,) = classes(judge([("one", sound())]))
+    assert single.distribution() is None
+
+
+# -- timelines -------------------------------------------------------------------------------------
+
+
+def test_bands_are_the_roles_and_the_addresses() -> None:
+    found = picture(sound())
+    bands = {
+        lane.label: [(bar.state, round(seconds(found, bar.x), 1)) for bar in lane.bars]
+        for lane in found.lanes
+        if lane.kind == "band"
+    }
+    assert bands == {
+        "db1": [("primary", -5.0), ("silent", 0.0), ("replica", 3.0)],
+        "db2": [("replica", -5.0), ("primary", 1.5)],
+        "db3": [("replica", -5.0)],
+        "balancer1": [("holds", -5.0)],
+        "balancer2": [("empty", -5.0)],
+    }
+    assert [lane.label for lane in found.lanes if lane.strong] == ["db1"]
+
+
+def test_host_that_never_answers_has_a_band() -> None:
+    events = sound(probes=[["client1", "ledger"], ["db1", "roles"], ["db4", "roles"]])
+    assert [bar.state for bar in lane(picture(events), "band", "db4").bars] == [SILENT]
+
+
+def test_lanes_do_not_touch() -> None:
+    found = picture(sound())
+    for above, below in zip(found.lanes, found.lanes[1:], strict=False):
+        assert above.y + above.height < below.y
+    assert found.lanes[-1].y + found.lanes[-1].height < found.bottom < found.height
+
+
+def test_fault_bound_and_outage_are_where_they_were() -> None:
+    found = picture(short(sound()))
+    x, width = found.shade
+    assert (seconds(found, x), seconds(found, x + width)) == pytest.approx((0, 2), abs=0.02)
+    assert found.bound is not None
+    assert seconds(found, found.bound) == pytest.approx(3, abs=0.02)
+    for label, start, end, text in (("bound", 0, 3, "3.00 s"), ("database outage", -0.015, 2.005, "2.02 s")):
+        (bar,) = lane(found, "measure", label).bars
+        assert (seconds(found, bar.x), seconds(found, bar.x + bar.width)) == pytest.approx((start, end), abs=0.02)
+        assert bar.text
+        assert bar.text.text == text
+
+
+@pytest.mark.parametrize(("bound", "state"), [(1.0, "over"), (2.0, "within"), (3.0, "within")])
+def test_outage_beyond_what_is_allowed_looks_so(bound: float, state: str) -> None:
+    (bar,) = lane(picture(sound(bound_s=bound)), "measure", "database outage").bars
+    assert bar.state == state
+
+
+def test_clients_are_counted_by_time_slot() -> None:
+    found = picture(sound())
+    writes = lane(found, "rate", "writes")
+    assert writes.note == "100/s"
+    steps = [tuple(map(float, step)) for step in re.findall(r"H([\d.]+)V([\d.]+)", writes.path)]
+    heights = [(round(seconds(found, x), 1), writes.y + writes.height - y) for x, y in steps]
+    assert (0.0, 0.0) in heights
+    assert (2.0, writes.height) in heights
+    refused = lane(found, "failures", "refused")
+    assert refused.note == "198"
+    assert [(round(seconds(found, bar.x), 1), round(seconds(found, bar.x + bar.width), 1)) for bar in refused.bars] == [
+        (0, 2)
+    ]
+    assert lane(found, "failures", "unknown").note == "2"
+    assert not lane(found, "failures", "failed").bars
+
+
+def test_time_after_the_last_change_is_left_out() -> None:
+    events = sound()
+    for event in of(events, "phase"):
+        if event["name"] == "redundant":
+            event["at"] = END + 200
+    last = [event for event in of(events, "role") + of(events, "addresses") if event["at"] >= END - 0.5]
+    later = [{**event, "at": event["at"] + 0.5 * number} for number in range(1, 400) for event in last]
+    found = picture([*events, *later])
+    assert float(found.ticks[-1][1]) <= 8
+    assert [marker.text.text for marker in found.markers if "→" in marker.text.text] == ["redundant 210.00 s →"]
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([(0, "a"), (1, "a"), (2, "b")], [Run("a", 0, 2), Run("b", 2, 3)]),
+        ([(0, "a"), (1, "b"), (2, "a")], [Run("a", 0, 1), Run("b", 1, 2), Run("a", 2, 3)]),
+        ([(-9, "a"), (0, "a"), (2, "a")], [Run("a", -9, -7), Run(SILENT, -7, 0), Run("a", 0, 3)]),
+        ([(-9, "a")], [Run("a", -9, -7), Run(SILENT, -7, 3)]),
+        ([], [Run(SILENT, float("-inf"), 3)]),
+    ],
+    ids=["change", "there and back", "silence", "silence at the end", "no sample"],
+)
+def test_runs(samples: list[tuple[float, str]], expected: list[Run]) -> None:
+    assert runs(samples, 2, 3) == expected
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.1, 0.1), (0.11, 0.2), (3, 5), (6, 10), (0.05, 0.05)])
+def test_nice_numbers(least: float, expected: float) -> None:
+    assert nice(least) == pytest.approx(expected)
+
+
+# -- JUnit XML and JSON ----------------------------------------------------------------------------
+
+
+def test_junit_has_a_case_for_each_drill() -> None:
+    root = ElementTree.fromstring(junit(judge(MIXED)))
+    for element in (root, root[0]):
+        assert {name: element.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+            "tests": "3", "failures": "1", "errors": "1", "skipped": "0",
+        }  # fmt: skip
+    cases = {case.attrib["name"]: case for case in root.iter("testcase")}
+    assert list(cases) == ["one.jsonl", "two.jsonl", "three.jsonl"]
+    assert cases["one.jsonl"].attrib["classname"] == "drills.process.postgres-crash"
+    assert float(cases["one.jsonl"].attrib["time"]) == pytest.approx(END - 0 + 0.9, abs=0.1)
+    assert [child.tag for child in cases["one.jsonl"]] == ["system-out"]
+    assert "ledger_outage_s 2.02" in (cases["one.jsonl"].findtext("system-out") or "")
+    failure, error = cases["two.jsonl"].find("failure"), cases["three.jsonl"].find("error")
+    assert failure is not None
+    assert error is not None
+    assert failure.attrib["message"].startswith("1 writes were lost")
+    assert error.attrib["message"].startswith("not proven: the client's own threads")
+
+
+def test_junit_failure_tells_all() -> None:
+    events = failed()
+    of(events, "pulse")[4]["late_s"] = 0.9
+    of(events, "service")[1]["findings"] = ["db1: replica does not stream"]
+    told = ElementTree.fromstring(junit(judge([("one", events)]))).findtext(".//failure") or ""
+    assert "writes were lost" in told
+    assert "not redundant again: db1: replica does not stream" in told
+    assert "not proven: the client's own threads" in told
+
+
+def test_junit_keeps_hostile_texts() -> None:
+    root = ElementTree.fromstring(junit(judge([(HOSTILE, hostile())])))
+    (case,) = root.iter("testcase")
+    assert case.attrib["name"] == LEGAL
+    assert LEGAL in (case.findtext("failure") or "")
+
+
+def test_json_carries_everything() -> None:
+    drills = judge(MIXED)
+    found = json.loads(as_json(drills))
+    assert [verdict["outcome"] for verdict in found] == [PASS, FAIL, VOID]
+    assert found[1]["findings"] == drills[1].verdict.findings
+    assert found[2]["voids"] == drills[2].verdict.voids
+    assert found[0]["figures"] == drills[0].verdict.figures
+    assert found[0]["header"]["cluster"] == "books"
+    assert "event" not in found[0]["header"]
+    assert found[0]["name"] == "one.jsonl"
+
+
+# -- in a browser ----------------------------------------------------------------------------------
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+# What a page says of its own layout: written into it, and read from the DOM that the browser prints.
+MEASURE = """
+<script>
+const said = {width: document.documentElement.scrollWidth, pictures: [], clashes: []};
+for (const picture of document.querySelectorAll("svg[role=img]")) {
+  const frame = picture.getBoundingClientRect();
+  const texts = [...picture.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+  said.pictures.push([frame.width, frame.height]);
+  texts.forEach(([text, box], number) => {
+    if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+      said.clashes.push("outside: " + text);
+    for (const [other, its] of texts.slice(number + 1)) {
+      const across = Math.min(box.right, its.right) - Math.max(box.left, its.left);
+      const down = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
+      /* Boxes of lines are higher than their letters. */
+      if (across > 1 && down > 5) said.clashes.push(text + " on " + other);
+    }
+  });
+}
+const result = document.createElement("pre");
+result.id = "measured";
+result.textContent = JSON.stringify(said);
+document.body.append(result);
+</script>
+"""
+
+
+def browse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    assert BROWSER
+    return subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+         f"--user-data-dir={folder / 'profile'}", "--window-size=1200,900", *arguments],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+
+
+def rows(png: bytes) -> set[bytes]:
+    """The different rows of pixels of a PNG, as they are filtered."""
+    width, _, depth, colours = struct.unpack(">IIBB", png[16:26])
+    data, at = b"", 8
+    while at < len(png):
+        length, kind = struct.unpack(">I4s", png[at : at + 8])
+        data += png[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+        at += length + 12
+    stride = 1 + width * {2: 3, 6: 4}[colours] * depth // 8
+    pixels = zlib.decompress(data)
+    return {pixels[start : start + stride] for start in range(0, len(pixels), stride)}
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH: the page was not looked at in a browser")
+def test_browser_shows_the_page(tmp_path: Path) -> None:
+    text = html(judge([*MIXED, ("held.jsonl", short(sound(bound_s=1.0))), (HOSTILE, hostile())]))
+    path, measuring, image = tmp_path / "report.html", tmp_path / "measuring.html", tmp_path / "report.png"
+    path.write_text(text, encoding="utf-8")
+    measuring.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+
+    shown = browse(tmp_path, f"--screenshot={image}", path.as_uri())
+    assert "CONSOLE" not in shown.stderr
+    assert len(rows(image.read_bytes())) > 200
+
+    dumped = browse(tmp_path, "--dump-dom", measuring.as_uri())
+    assert "CONSOLE" not in dumped.stderr
+    measured = re.search(r'<pre id="measured">(.*?)</pre>', dumped.stdout, re.DOTALL)
+    assert measured
+    said = json.loads(measured[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert said["width"] <= 1200
+    assert len(said["pictures"]) == 6
+    assert all(width > 250 and height > 150 for width, height in said["pictures"])
+    assert said["clashes"] == []
+
+
+def test_spoilers_differ() -> None:
+    """The three histories that the tests above stand on are what they are called."""
+    made: list[tuple[Callable[..., Events], str]] = [(sound, PASS), (failed, FAIL), (void, VOID)]
+    for make, said in made:
+        assert judge([("one", make())])[0].verdict.outcome == said
