@@ -292,6 +292,25 @@ def test_fault_bound_and_outage_are_where_they_were() -> None:
         assert bar.text.text == text
 
 
+def test_outage_is_drawn_where_it_was() -> None:
+    events = sound()
+    events[:] = [e for e in events if not (e["event"] == "request" and BACK + 1 <= e["at"] < BACK + 2)]
+    found = picture(events)
+    (bar,) = lane(found, "measure", "web outage").bars
+    assert (seconds(found, bar.x), seconds(found, bar.x + bar.width)) == pytest.approx((3, 4), abs=0.05)
+
+
+def test_word_that_does_not_fit_is_left_out() -> None:
+    events = sound()
+    for event in of(events, "role"):
+        if event["host"] == "db3" and BACK + 1 <= event["at"] < BACK + 1.5:
+            event["error"] = "refused"
+    bars = lane(picture(events), "band", "db3").bars
+    assert [(bar.state, bar.text.text if bar.text else "") for bar in bars] == [
+        ("replica", "replica"), ("silent", ""), ("replica", "replica"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("bound", "state"), [(1.0, "over"), (2.0, "within"), (3.0, "within")])
 def test_outage_beyond_what_is_allowed_looks_so(bound: float, state: str) -> None:
     (bar,) = lane(picture(sound(bound_s=bound)), "measure", "database outage").bars
