@@ -1,92 +1,507 @@
-"""A small simulator of valid histories: one failover from db1 to db2, as the drill engine would write it down."""
+"""A simulator of valid histories: what the drill engine would have written down, had a sound service taken the fault.
+
+A `Case` holds the parameters, `FAULTS` says how each kind of fault goes, `simulate` plays it. All times begin at
+zero and are shifted to the case's own clock at the end, as the times of an engine's hosts are.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-PERIOD = 0.02
-START, INJECT, BACK, END = 0.0, 5.0, 7.0, 15.0
+Event = dict[str, Any]
+Events = list[Event]
 
-HEADER: dict[str, Any] = {
-    "event": "drill",
-    "drill": "simulated",
-    "fault": "postgres-crash",
-    "family": "process",
-    "targets": ["db1"],
-    "bound": "postgres-crash",
-    "bound_s": 3.0,
-    "hold_s": 0,
-    "outlasts": False,
-    "lossless": False,
-    "demotion_s": 4,
-    "leader": "moves",
-    "vip": "stays",
-    "virtual_addresses": ["10.0.0.100"],
-    "write_period_s": PERIOD,
-    "request_period_s": PERIOD,
-    "role_period_s": 0.1,
-    "address_period_s": 0.05,
-    "probes": [["client1", "ledger"], ["db1", "roles"], ["client1", "neighbours"]],
-}
-ADDRESSES = {"db1": "10.0.0.21", "db2": "10.0.0.22"}
-TIMELINES = {"db1": "00000001", "db2": "00000002"}
+ADDRESS = "10.0.0.100"
+TAKES_HOLD_S = 0.03
+DEMOTION_S = 2.0
 
 
-def ticks(start: float, end: float, period: float) -> list[float]:
-    """Moments from start to before end."""
-    return [round(start + number * period, 6) for number in range(int((end - start) / period))]
+@dataclass(frozen=True)
+class Case:
+    """The parameters of one history; times in seconds.
+
+    away_s: how long clients are without service, from the fault or, where it outlasts, from the healing on.
+    hold_s: how long the fault is there, if it has to be healed. slack_s: how much better than its bound the
+    service is. uncertainty_s: how wrong the times of other hosts may be. commits: the share of unknown
+    outcomes that were done. clock_s: the client's clock when the probes began. seed: of everything else.
+    """
+
+    fault: str
+    databases: int
+    balancers: int
+    away_s: float
+    hold_s: float
+    slack_s: float
+    uncertainty_s: float
+    commits: float
+    write_period_s: float
+    role_period_s: float
+    address_period_s: float
+    timeout_s: float
+    clock_s: float
+    seed: int
+
+    @property
+    def databases_names(self) -> list[str]:
+        return [f"db{number}" for number in range(1, self.databases + 1)]
+
+    @property
+    def balancers_names(self) -> list[str]:
+        return [f"balancer{number}" for number in range(1, self.balancers + 1)]
 
 
-def write(worker: str, at: float, key: int, outcome: str, node: str, client: int) -> dict[str, Any]:
-    """One attempt of a writer."""
-    return {
-        "event": "write", "host": "client1", "at": at, "end": round(at + 0.005, 6), "worker": worker,
-        "client": f"{worker}-{client}", "key": key, "outcome": outcome, "reason": "",
-        "timeline": TIMELINES[node] if outcome == "ok" else "", "node": ADDRESSES[node] if outcome == "ok" else "",
-    }  # fmt: skip
+def draw(rng: random.Random, fault: str) -> Case:
+    """A case of one kind of fault."""
+    return Case(
+        fault=fault,
+        databases=rng.randint(3, 5),
+        balancers=rng.randint(2, 3),
+        away_s=round(rng.uniform(0.3, 1.2), 3),
+        hold_s=round(rng.uniform(1.6, 2.5), 3),
+        slack_s=round(rng.uniform(0.0, 0.5), 3),
+        uncertainty_s=rng.choice([0.0002, 0.001, 0.02]),
+        commits=rng.choice([0.0, 0.5, 1.0]),
+        write_period_s=rng.choice([0.03, 0.05]),
+        role_period_s=rng.choice([0.1, 0.15]),
+        address_period_s=rng.choice([0.06, 0.1]),
+        timeout_s=rng.choice([0.2, 0.4]),
+        clock_s=round(rng.uniform(0, 90000), 3),
+        seed=rng.randrange(2**32),
+    )
 
 
-def history() -> list[dict[str, Any]]:
-    """Events of a drill that passes; every list in it is new."""
-    events: list[dict[str, Any]] = []
-    for worker in ("session", "reconnect"):
-        for key, at in enumerate(ticks(START, END, PERIOD), 1):
-            down = INJECT <= at < BACK
-            unknown = INJECT <= at < INJECT + PERIOD
-            outcome = "unknown" if unknown else "fail" if down else "ok"
-            client = 1 if at < INJECT + PERIOD else 2
-            events.append(write(worker, at, key, outcome, "db1" if at < INJECT else "db2", client))
-    events += [
-        {"event": "request", "host": "client1", "at": at, "end": at + 0.004, "outcome": "ok", "reason": ""}
-        for at in ticks(START, END, PERIOD)
-    ]
-    for at in ticks(START, END, 0.1):
-        for host in ("db1", "db2", "db3"):
-            leads = host == ("db1" if at < INJECT else "db2" if at >= BACK - 0.5 else "")
-            down = host == "db1" and INJECT <= at < INJECT + 3
-            role: dict[str, Any] = {"event": "role", "host": host, "at": at, "end": at + 0.002, "uncertainty": 0.001}
-            started = "later" if host == "db1" and at >= INJECT else "early"
-            events.append(role | ({"error": "refused"} if down else {"replica": not leads, "started": started}))
-    for at in ticks(START, END, 0.05):
-        for host in ("balancer1", "balancer2"):
-            held = ["10.0.0.100"] if host == "balancer1" else []
-            events.append({"event": "addresses", "host": host, "at": at, "held": held, "uncertainty": 0.001})
-    events += [
-        {"event": "neighbour", "host": "client1", "at": at, "mac": "02:00:00:00:00:01", "asked": at >= END}
-        for at in ticks(END - 1, END + 1, 0.1)
-    ]
-    events += [{"event": "pulse", "host": "client1", "at": at, "late_s": 0.01} for at in ticks(START, END, 1)]
-    events += [{"event": "end", "host": host, "at": END, "program": program} for host, program in HEADER["probes"]]
-    for name, at in (("inject", INJECT), ("injected", INJECT + 0.01), ("healed", INJECT + 0.02), ("redundant", 12.0)):
-        events.append({"event": "phase", "at": at, "name": name})
-    for when, leader, timeline in (("before", "db1", 1), ("after", "db2", 2)):
-        events.append(
-            {"event": "service", "at": START, "when": when, "leader": leader, "leader_address": ADDRESSES[leader],
-             "timeline": timeline, "holder": "balancer1", "findings": []}
-        )  # fmt: skip
-    rows = [[e["client"], e["key"]] for e in events if e["event"] == "write" and e["outcome"] == "ok"]
-    events += [
-        {"event": "final", "at": END, "host": source, "source": source, "rows": [list(row) for row in rows]}
-        for source in ("vip", "db1", "db2", "db3")
-    ]
-    return [dict(HEADER), *events]
+@dataclass(frozen=True)
+class Span:
+    """Something that is true of one host from `start` to before `end`."""
+
+    host: str
+    start: float
+    end: float
+    timeline: int = 0
+
+
+@dataclass
+class Course:
+    """What truly happened. leads: with the timeline. away: without service, for all clients."""
+
+    injected: float
+    healed: float
+    targets: list[str]
+    family: str
+    leads: list[Span]
+    holds: list[Span]
+    leader: str = "stays"
+    vip: str = "stays"
+    outlasts: bool = False
+    lossless: bool = False
+    hold_s: float = 0.0
+    took_hold: float = 0.0
+    away: tuple[float, float] = (0.0, 0.0)
+    dead: list[Span] = field(default_factory=list)
+    silent: list[Span] = field(default_factory=list)
+
+    def serves(self, start: float, end: float) -> bool:
+        """Whether what is asked from `start` to `end` is answered."""
+        return not (self.away[0] < end and start < self.away[1])
+
+    def reign(self, at: float) -> Span:
+        """Who acknowledges writes: the newest timeline's leader."""
+        return max((one for one in self.leads if one.start <= at < one.end), key=lambda one: one.timeline)
+
+
+def _at(spans: Sequence[Span], host: str, at: float) -> Span | None:
+    return next((span for span in spans if span.host == host and span.start <= at < span.end), None)
+
+
+FOREVER = 1000.0
+
+
+class Cast:
+    """Who is who in one case, and when things happen."""
+
+    def __init__(self, case: Case) -> None:
+        self.rng = random.Random(case.seed)
+        names = self.rng.sample(case.databases_names, case.databases)
+        self.primary, self.successor, self.others = names[0], names[1], names[2:]
+        self.holder, self.heir = self.rng.sample(case.balancers_names, 2)
+        self.timeline = self.rng.randint(2, 30)
+        self.at = round(self.rng.uniform(2.6, 3.0), 3)
+        self.broken = self.at + TAKES_HOLD_S
+        self.healed = self.at + case.hold_s
+        self.back = self.at + case.away_s
+        self.case = case
+
+    def part(self, share: float) -> float:
+        """A moment in the time without service."""
+        return self.at + share * self.case.away_s
+
+    def leads(self, end: float = FOREVER) -> Span:
+        """The primary, from the beginning."""
+        return Span(self.primary, 0, end, self.timeline)
+
+    def succeeds(self, start: float) -> Span:
+        """The successor, to the end."""
+        return Span(self.successor, start, FOREVER, self.timeline + 1)
+
+    def holds(self, end: float = FOREVER) -> Span:
+        """The holder of the virtual address, from the beginning."""
+        return Span(self.holder, 0, end)
+
+    def course(self, **values: Any) -> Course:
+        """One that heals by itself at once, on the primary, unless said otherwise."""
+        short: dict[str, Any] = {
+            "injected": self.at,
+            "took_hold": self.broken,
+            "healed": self.broken + 0.02,
+            "targets": [self.primary],
+            "family": "process",
+            "leads": [self.leads()],
+            "holds": [self.holds()],
+        }
+        return Course(**{**short, **values})
+
+    def held(self, **values: Any) -> Course:
+        """One that has to be healed."""
+        return self.course(healed=self.healed, hold_s=self.case.hold_s, **values)
+
+
+def crash_with_failover(cast: Cast) -> Course:
+    """The primary is killed, another one takes over."""
+    again = cast.back + cast.rng.uniform(0.2, 1.0)
+    return cast.course(
+        leader="either",
+        leads=[cast.leads(cast.broken), cast.succeeds(cast.part(0.8))],
+        dead=[Span(cast.primary, cast.broken, again)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def crash_without_failover(cast: Cast) -> Course:
+    """The primary is killed, and started again as one."""
+    again = cast.part(0.7)
+    return cast.course(
+        leader="either",
+        leads=[cast.leads(cast.broken), Span(cast.primary, again, FOREVER, cast.timeline)],
+        dead=[Span(cast.primary, cast.broken, again)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def freeze_with_failover(cast: Cast) -> Course:
+    """The primary's host stops for longer than its lease; it goes on as a primary until its Patroni has looked."""
+    demoted = cast.healed + cast.rng.uniform(0.05, DEMOTION_S - 0.5)
+    return cast.held(
+        family="host",
+        leader="moves",
+        leads=[cast.leads(demoted), cast.succeeds(cast.part(0.8))],
+        silent=[Span(cast.primary, cast.broken, cast.healed)],
+        dead=[Span(cast.primary, demoted, demoted + 0.3)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def freeze_without_failover(cast: Cast) -> Course:
+    """The primary's host stops for less than its lease."""
+    return cast.held(
+        family="host",
+        outlasts=True,
+        silent=[Span(cast.primary, cast.broken, cast.healed)],
+        away=(cast.broken, cast.healed + cast.case.away_s),
+    )
+
+
+def isolation(cast: Cast) -> Course:
+    """The primary is cut off, and steps down before another one takes over."""
+    down = cast.part(0.3)
+    return cast.held(
+        family="network",
+        leader="moves",
+        leads=[cast.leads(down), cast.succeeds(cast.part(0.7))],
+        dead=[Span(cast.primary, down, down + 0.3)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def quorum_loss(cast: Cast) -> Course:
+    """Two etcd members are stopped: nothing happens."""
+    return cast.held(targets=[cast.primary, cast.successor])
+
+
+def switchover(cast: Cast) -> Course:
+    """An operator's playbook; the time without service is somewhere in it."""
+    begins = cast.at + 0.5
+    again = begins + cast.case.away_s
+    return cast.course(
+        family="operations",
+        took_hold=again + 0.5,
+        healed=again + 0.501,
+        leader="moves",
+        leads=[cast.leads(begins), cast.succeeds(again - 0.1)],
+        dead=[Span(cast.primary, begins, again)],
+        away=(begins, again),
+    )
+
+
+def survivor_waits(cast: Cast) -> Course:
+    """The primary and all replicas but one are killed; after the healing the primary leads again."""
+    targets = [cast.primary, cast.successor, *cast.others[:-1]]
+    again = cast.healed + 0.8 * cast.case.away_s
+    promoted = cast.timeline + cast.rng.randint(0, 1)
+    return cast.held(
+        targets=targets,
+        outlasts=True,
+        leader="waits",
+        leads=[cast.leads(cast.broken), Span(cast.primary, again, FOREVER, promoted)],
+        dead=[Span(host, cast.broken, again) for host in targets],
+        away=(cast.broken, cast.healed + cast.case.away_s),
+    )
+
+
+def balancer_freeze(cast: Cast) -> Course:
+    """The holder stops; it goes on with the address until it hears the other one."""
+    return cast.held(
+        family="host",
+        targets=[cast.holder],
+        vip="moves",
+        holds=[cast.holds(cast.healed + cast.rng.uniform(0.05, 0.7)), Span(cast.heir, cast.part(0.6), FOREVER)],
+        silent=[Span(cast.holder, cast.broken, cast.healed)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def balancer_cut(cast: Cast) -> Course:
+    """The holder is cut off, and keeps the address meanwhile."""
+    frozen = balancer_freeze(cast)
+    frozen.family, frozen.silent = "network", []
+    return frozen
+
+
+def balancer_hang(cast: Cast) -> Course:
+    """HAProxy is suspended, and keepalived gives the address away."""
+    return cast.held(
+        targets=[cast.holder],
+        vip="moves",
+        holds=[cast.holds(cast.part(0.5)), Span(cast.heir, cast.part(0.7), FOREVER)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def balancer_crash(cast: Cast) -> Course:
+    """HAProxy is killed; it is back before the address is given away, or not."""
+    moved = [cast.holds(cast.part(0.5)), Span(cast.heir, cast.part(0.7), FOREVER)]
+    return cast.course(
+        targets=[cast.holder],
+        vip="either",
+        holds=cast.rng.choice([moved, [cast.holds()]]),
+        away=(cast.broken, cast.back),
+    )
+
+
+def reload(cast: Cast) -> Course:
+    """HAProxy is reloaded; no request fails."""
+    return cast.course(
+        family="operations", targets=[cast.holder], took_hold=cast.at + 1.5, healed=cast.at + 1.51, lossless=True
+    )
+
+
+FAULTS: Mapping[str, Callable[[Cast], Course]] = {
+    play.__name__: play
+    for play in (
+        crash_with_failover, crash_without_failover, freeze_with_failover, freeze_without_failover, isolation,
+        quorum_loss, switchover, survivor_waits, balancer_freeze, balancer_cut, balancer_hang, balancer_crash, reload,
+    )
+}  # fmt: skip
+
+
+def cases(seed: int, count: int) -> list[Case]:
+    """So many cases, all kinds of faults in turn."""
+    rng = random.Random(seed)
+    kinds = list(FAULTS)
+    return [draw(rng, kinds[number % len(kinds)]) for number in range(count)]
+
+
+def simulate(case: Case) -> Events:
+    """The history of one case, in the engine's order; every list in it is new."""
+    return Simulation(case).events()
+
+
+class Simulation:
+    """One case as it is played."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.cast = Cast(case)
+        self.course = FAULTS[case.fault](self.cast)
+        self.rng = self.cast.rng
+        settled = max(self.course.healed, self.course.away[1], *(span.end for span in self.course.dead), 0.0)
+        self.redundant = settled + self.rng.uniform(2.2, 3.0)
+        self.asked_until = self.redundant + 0.1
+        self.rows: list[list[Any]] = []
+        self.errors = {
+            host: self.rng.uniform(-case.uncertainty_s, case.uncertainty_s)
+            for host in (*case.databases_names, *case.balancers_names)
+        }
+
+    def events(self) -> Events:
+        """All of them; only the last step needs the clock."""
+        probed = [event for host, program in self._probes() for event in self._probe(host, program)]
+        seen = [*self._service_and_phases(), *probed, *self._finals()]
+        for event in seen:
+            for name in ("at", "end"):
+                if name in event:
+                    event[name] = round(event[name] + self.case.clock_s, 6)
+        return [self._header(), *seen]
+
+    def _probes(self) -> list[tuple[str, str]]:
+        balancers = [(host, "addresses") for host in self.case.balancers_names]
+        databases = [(host, "roles") for host in self.case.databases_names]
+        return [("client1", "ledger"), ("client1", "web"), ("client1", "neighbours"), *balancers, *databases]
+
+    def _header(self) -> Event:
+        case, course = self.case, self.course
+        away = course.away[1] - (course.healed if course.outlasts else course.injected)
+        return {
+            "event": "drill",
+            "drill": "simulated",
+            "fault": case.fault,
+            "family": course.family,
+            "targets": course.targets,
+            "bound": case.fault,
+            "bound_s": max(0.0, away) + (case.timeout_s if away > 0 else 0.0) + case.slack_s,
+            "hold_s": course.hold_s,
+            "outlasts": course.outlasts,
+            "lossless": course.lossless,
+            "demotion_s": DEMOTION_S,
+            "leader": course.leader,
+            "vip": course.vip,
+            "virtual_addresses": [ADDRESS],
+            "write_period_s": case.write_period_s,
+            "request_period_s": case.write_period_s,
+            "role_period_s": case.role_period_s,
+            "address_period_s": case.address_period_s,
+            "timeout_s": case.timeout_s,
+            "probes": [list(probe) for probe in self._probes()],
+        }
+
+    def _service_and_phases(self) -> Events:
+        course = self.course
+        times = (course.injected, course.took_hold, course.healed, self.redundant)
+        phases = [
+            {"event": "phase", "at": at, "name": name}
+            for name, at in zip(("inject", "injected", "healed", "redundant"), times, strict=True)
+        ]
+        return [self._service("before", 0.0), *phases, self._service("after", self.redundant)]
+
+    def _service(self, when: str, at: float) -> Event:
+        reign = self.course.reign(at)
+        holder = next(span.host for span in self.course.holds if span.start <= at < span.end)
+        return {
+            "event": "service", "at": at, "when": when, "leader": reign.host, "leader_address": self._node(reign.host),
+            "timeline": reign.timeline, "holder": holder, "findings": [],
+        }  # fmt: skip
+
+    @staticmethod
+    def _node(host: str) -> str:
+        return f"10.0.0.2{host.removeprefix('db')}"
+
+    def _probe(self, host: str, program: str) -> Iterator[Event]:
+        """What one probe says, to its end; times of other hosts are as wrong as they may be."""
+        until = self.asked_until + (0 if program in ("ledger", "web") else 1.2)
+        said: Mapping[str, Callable[[str, float], Iterator[Event]]] = {
+            "ledger": self._ledger,
+            "web": self._web,
+            "neighbours": self._neighbours,
+            "addresses": self._addresses,
+            "roles": self._roles,
+        }
+        wrong = self.case.uncertainty_s if host in self.errors else 0.0
+        for event in (*said[program](host, until), {"event": "end", "at": until + 0.03, "program": program}):
+            for name in ("at", "end"):
+                if name in event:
+                    event[name] += self.errors.get(host, 0.0)
+            yield {"host": host, **event, "uncertainty": wrong}
+
+    def _ledger(self, _: str, until: float) -> Iterator[Event]:
+        for worker in ("session", "reconnect"):
+            yield from self._writes(worker, until)
+        at = 0.1
+        while at < until:
+            yield {"event": "pulse", "at": at, "late_s": round(self.rng.uniform(0.001, 0.1), 4)}
+            at += 1.01 + self.rng.uniform(0, 0.05)
+
+    def _writes(self, worker: str, until: float) -> Iterator[Event]:
+        at, key, client = self.rng.uniform(0, 0.2), 0, 1
+        while at < until:
+            key += 1
+            lasts = self.rng.uniform(0.003, 0.012)
+            identity, outcome, timeline, node = f"{worker}-{client}", "ok", "", ""
+            if self.course.serves(at, at + lasts):
+                reign = self.course.reign(at)
+                timeline, node = f"{reign.timeline:08X}", self._node(reign.host)
+            else:
+                # Sent before the service went: nobody knows. Later nobody is there to send it to.
+                outcome = "unknown" if at < self.course.away[0] else "fail"
+                lasts = self.rng.choice([lasts, self.case.timeout_s])
+                client += outcome == "unknown"
+            if outcome == "ok" or (outcome == "unknown" and self.rng.random() < self.case.commits):
+                self.rows.append([identity, key])
+            yield {
+                "event": "write", "at": at, "end": at + lasts, "worker": worker, "client": identity, "key": key,
+                "outcome": outcome, "reason": "" if outcome == "ok" else "57P01", "timeline": timeline, "node": node,
+            }  # fmt: skip
+            at = max(at + self.case.write_period_s, at + lasts)
+
+    def _web(self, _: str, until: float) -> Iterator[Event]:
+        at = self.rng.uniform(0, 0.2)
+        while at < until:
+            lasts = self.rng.uniform(0.003, 0.012)
+            served = self.course.serves(at, at + lasts)
+            lasts = lasts if served else self.rng.choice([lasts, self.case.timeout_s])
+            outcome = "ok" if served else "fail"
+            yield {"event": "request", "at": at, "end": at + lasts, "outcome": outcome, "reason": outcome}
+            at += self.case.write_period_s * self.rng.uniform(1, 1.1)
+
+    def _neighbours(self, _: str, until: float) -> Iterator[Event]:
+        for number, span in enumerate(self.course.holds):
+            if number:
+                yield {"event": "neighbour", "at": span.start, "mac": f"02:{span.host}", "asked": False}
+        for number in range(10):
+            at = until - 1.05 + 0.1 * number
+            yield {"event": "neighbour", "at": at, "mac": f"02:{self.course.holds[-1].host}", "asked": True}
+
+    def _ticks(self, host: str, period: float, until: float) -> Iterator[float]:
+        """When one host is sampled."""
+        at = self.rng.uniform(0.2, 0.8)
+        while at < until:
+            if _at(self.course.silent, host, at) is None:
+                yield at
+            at += period * self.rng.uniform(1.0, 1.2)
+
+    def _addresses(self, host: str, until: float) -> Iterator[Event]:
+        for at in self._ticks(host, self.case.address_period_s, until):
+            held = [ADDRESS] if _at(self.course.holds, host, at) else []
+            yield {"event": "addresses", "at": at, "held": held}
+
+    def _roles(self, host: str, until: float) -> Iterator[Event]:
+        for at in self._ticks(host, self.case.role_period_s, until):
+            role: Event = {"event": "role", "at": at, "end": at + self.rng.uniform(0.002, 0.01)}
+            if _at(self.course.dead, host, at):
+                yield role | {"error": "connection refused"}
+                continue
+            reign = _at(self.course.leads, host, at)
+            restarts = sum(span.host == host and span.end <= at for span in self.course.dead)
+            timeline = f"{reign.timeline:08X}" if reign else ""
+            yield role | {"replica": reign is None, "started": f"{host}, {restarts}", "timeline": timeline}
+
+    def _finals(self) -> Events:
+        at = self.asked_until + 2
+        return [
+            {"event": "final", "at": at + 0.1 * number, "host": host, "source": source,
+             "rows": self.rng.sample([list(row) for row in self.rows], len(self.rows))}
+            for number, (host, source) in enumerate(
+                [("client1", "vip"), *((name, name) for name in self.case.databases_names)]
+            )
+        ]  # fmt: skip

@@ -1,248 +1,250 @@
-"""The checker finds each kind of harm in a history that is otherwise sound."""
+"""The checker passes every valid history, finds each kind of harm, and passes nothing that proves nothing.
+
+What breaks a history, and what that must lead to, is in tests/mutants; `make mutants` runs it on more histories.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
-from standfast.drill.checker import FAIL, PASS, VOID, Span, check, longest_gap, overlaps, spans
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from standfast.drill import history
+from standfast.drill.checker import FAIL, PASS, VOID, Span, Verdict, check, longest_gap, overlaps, spans
 
-from tests.unit.drill_histories import BACK, END, INJECT, history
+from tests.mutants import hunt
+from tests.mutants.table import EVIDENCE, MUTANTS, SAFETY, Mutant, Story
+from tests.unit.drill_histories import FAULTS, Case, Events, cases, draw, simulate
 
-Events = list[dict[str, Any]]
+# One of each kind of fault.
+CASES = cases(seed=4, count=len(FAULTS))
 
-
-def of(events: Events, kind: str, **wanted: Any) -> Events:
-    return [e for e in events if e["event"] == kind and all(e.get(name) == value for name, value in wanted.items())]
-
-
-def finals(events: Events, change: Callable[[list[Any]], None]) -> None:
-    for event in of(events, "final"):
-        change(event["rows"])
-
-
-def remove(events: Events, gone: Events) -> None:
-    ids = {id(event) for event in gone}
-    events[:] = [event for event in events if id(event) not in ids]
+any_case = st.builds(draw, st.randoms(use_true_random=False), st.sampled_from(list(FAULTS)))
 
 
-def lose(events: Events) -> None:
-    finals(events, lambda rows: rows.pop(17))
+def named(mutant: Mutant) -> str:
+    return mutant.name.replace(" ", "-")
 
 
-def lose_a_block_before_the_failover(events: Events) -> None:
-    last = [[e["client"], e["key"]] for e in of(events, "write", outcome="ok") if INJECT - 0.2 < e["end"] < INJECT]
-    finals(events, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row not in last]))
+def of(kind: str) -> list[Mutant]:
+    return [mutant for mutant in MUTANTS if mutant.kind == kind]
 
 
-def duplicate(events: Events) -> None:
-    finals(events, lambda rows: rows.append(rows[3]))
+def said(verdict: Verdict) -> tuple[str, int, int, dict[str, Any]]:
+    """What must not change when only the words do."""
+    figures = {name: pytest.approx(value, abs=1e-6) for name, value in verdict.figures.items()}
+    return verdict.outcome, len(verdict.findings), len(verdict.voids), figures
 
 
-def invent(events: Events) -> None:
-    finals(events, lambda rows: rows.append(["session-1", 999999]))
+# -- valid histories -----------------------------------------------------------------------------------------
 
 
-def resurrect(events: Events) -> None:
-    failed = of(events, "write", outcome="fail")[0]
-    finals(events, lambda rows: rows.append([failed["client"], failed["key"]]))
-
-
-def lag(events: Events) -> None:
-    of(events, "final", source="db3")[0]["rows"].pop()
-
-
-def go_back_in_time(events: Events) -> None:
-    of(events, "write", outcome="ok")[-1] |= {"timeline": "00000001", "node": "10.0.0.21"}
-
-
-def second_node_on_a_timeline(events: Events) -> None:
-    of(events, "write", outcome="ok", timeline="00000002")[5]["node"] = "10.0.0.23"
-
-
-def second_primary(events: Events) -> None:
-    for event in of(events, "role", host="db3"):
-        if event["at"] > BACK:
-            event["replica"] = False
-
-
-def outage(events: Events) -> None:
-    remove(events, [e for e in events if e["event"] == "write" and e["outcome"] == "ok" and BACK <= e["at"] < BACK + 4])
-
-
-def web_outage(events: Events) -> None:
-    remove(events, [e for e in of(events, "request") if INJECT <= e["at"] < INJECT + 4])
-
-
-def never_back(events: Events) -> None:
-    for event in of(events, "request"):
-        if event["at"] > END - 2:
-            event["outcome"] = "fail"
-
-
-def two_holders(events: Events) -> None:
-    for event in of(events, "addresses", host="balancer2"):
-        if event["at"] > BACK and event["at"] < BACK + 2:
-            event["held"] = ["10.0.0.100"]
-
-
-def no_holder(events: Events) -> None:
-    for event in of(events, "addresses"):
-        if event["at"] > END - 1:
-            event["held"] = []
-
-
-def two_answers(events: Events) -> None:
-    of(events, "neighbour")[-3]["mac"] = "02:00:00:00:00:02"
-
-
-def no_answer(events: Events) -> None:
-    remove(events, of(events, "neighbour", asked=True))
-
-
-def vip_moved(events: Events) -> None:
-    of(events, "service", when="after")[0]["holder"] = "balancer2"
-
-
-def leader_stayed(events: Events) -> None:
-    after = of(events, "service", when="after")[0]
-    after["leader"] = "db1"
-
-
-def not_redundant(events: Events) -> None:
-    of(events, "service", when="after")[0]["findings"] = ["db1: replica does not stream"]
-
-
-def session_stays_behind(events: Events) -> None:
-    for event in of(events, "write", worker="session", timeline="00000002"):
-        event |= {"outcome": "fail", "timeline": "", "node": ""}
-    kept = {(e["client"], e["key"]) for e in of(events, "write", outcome="ok")}
-    finals(events, lambda rows: rows.__setitem__(slice(None), [row for row in rows if tuple(row) in kept]))
-
-
-HARMS = (
-    lose, lose_a_block_before_the_failover, duplicate, invent, resurrect, lag, go_back_in_time,
-    second_node_on_a_timeline, second_primary, outage, web_outage, never_back, two_holders, no_holder, two_answers, no_answer,
-    vip_moved, leader_stayed, not_redundant, session_stays_behind,
-)  # fmt: skip
-
-
-def test_sound_history_passes() -> None:
-    verdict = check(history())
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault)
+def test_sound_history_passes(case: Case) -> None:
+    verdict = check(simulate(case))
     assert (verdict.outcome, verdict.findings, verdict.voids) == (PASS, [], [])
-    assert verdict.figures["ledger_outage_s"] == pytest.approx(BACK - INJECT + 0.02, abs=0.001)
-    assert verdict.figures["lost"] == 0
-    assert verdict.figures["unknown"] == 2
 
 
-@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
-def test_harm_is_found(harm: Callable[[Events], None]) -> None:
-    events = history()
-    harm(events)
-    verdict = check(events)
-    assert verdict.outcome == FAIL, harm.__name__
-    assert verdict.findings
+@given(any_case)
+def test_every_valid_history_passes(case: Case) -> None:
+    verdict = check(simulate(case))
+    assert (verdict.outcome, verdict.findings, verdict.voids) == (PASS, [], [])
 
 
-def test_unknown_write_that_is_there_is_recovered_and_legal() -> None:
-    events = history()
-    unknown = of(events, "write", outcome="unknown")[0]
-    finals(events, lambda rows: rows.append([unknown["client"], unknown["key"]]))
-    verdict = check(events)
-    assert verdict.outcome == PASS
-    assert verdict.figures["recovered"] == 1
+@given(any_case)
+def test_figures_are_what_was_simulated(case: Case) -> None:
+    events = simulate(case)
+    figures = check(events).figures
+    assert (figures["lost"], figures["phantom"], figures["resurrected"], figures["duplicated"]) == (0, 0, 0, 0)
+    unknown = [e for e in events if e["event"] == "write" and e["outcome"] == "unknown"]
+    assert figures["unknown"] == len(unknown)
+    assert figures["recovered"] == {0.0: 0, 1.0: len(unknown)}.get(case.commits, figures["recovered"])
+    if case.fault == "crash_with_failover":
+        # From the last answer to the first: two periods (with what they vary) and the answer itself more at most.
+        assert case.away_s - 0.03 <= figures["web_outage_s"] <= case.away_s + 2 * 1.1 * case.write_period_s + 0.02
+        assert figures["bound_s"] == pytest.approx(case.away_s + case.timeout_s + case.slack_s)
 
 
-def drop_end(events: Events) -> None:
-    remove(events, of(events, "end", program="ledger"))
+@given(any_case, st.randoms(use_true_random=False))
+def test_order_of_events_does_not_matter(case: Case, order: random.Random) -> None:
+    header, *events = simulate(case)
+    mixed = sorted(events, key=lambda event: hash((event["at"], order.getrandbits(1))))
+    assert mixed != events
+    assert said(check([header, *mixed])) == said(check([header, *events]))
 
 
-def drop_phases(events: Events) -> None:
-    remove(events, of(events, "phase"))
+@given(any_case, st.floats(0, 1e6))
+def test_when_the_clock_began_does_not_matter(case: Case, offset: float) -> None:
+    events = simulate(case)
+    moved = [event | {name: event[name] + offset for name in ("at", "end") if name in event} for event in events]
+    assert said(check(moved)) == said(check(events))
 
 
-def little_load(events: Events) -> None:
-    remove(events, [e for e in of(events, "request") if e["at"] < INJECT])
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """The same with other hosts' names, wherever they stand."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [renamed(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: renamed(item, names) for key, item in value.items()}
+    return value
 
 
-def late_client(events: Events) -> None:
-    of(events, "pulse")[4]["late_s"] = 0.9
+@given(any_case, st.randoms(use_true_random=False))
+def test_names_of_hosts_do_not_matter(case: Case, order: random.Random) -> None:
+    events = simulate(case)
+    hosts = sorted({host for host, _ in events[0]["probes"]})
+    names = dict(zip(hosts, order.sample([f"host{number}" for number in range(len(hosts))], len(hosts)), strict=True))
+    assert said(check(renamed(events, names))) == said(check(events))
 
 
-def no_final(events: Events) -> None:
-    remove(events, of(events, "final"))
+# -- broken ones ---------------------------------------------------------------------------------------------
 
 
-def not_asked_afterwards(events: Events) -> None:
-    remove(events, of(events, "service", when="after"))
+def test_there_are_enough_mutants() -> None:
+    assert len(of(SAFETY)) >= 30
+    assert len(of(EVIDENCE)) >= 30
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", of(SAFETY), ids=named)
+def test_harm_is_found(mutant: Mutant) -> None:
+    results = list(hunt([mutant], CASES))
+    assert results, "it applies to no history"
+    assert [result.case for result in results if result.verdict.outcome != FAIL or not result.verdict.findings] == []
+
+
+@pytest.mark.parametrize("mutant", of(EVIDENCE), ids=named)
+def test_missing_evidence_never_passes(mutant: Mutant) -> None:
+    results = list(hunt([mutant], CASES))
+    assert results, "it applies to no history"
+    assert [result.case for result in results if result.verdict.outcome == PASS] == []
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [drop_end, drop_phases, little_load, late_client, no_final, not_asked_afterwards],
-    ids=lambda spoil: spoil.__name__,
-)
-def test_history_that_proves_nothing_is_void(spoil: Callable[[Events], None]) -> None:
-    events = history()
-    spoil(events)
+    "mutant",
+    [mutant for mutant in MUTANTS if mutant.name in (
+        "no end of ledger", "no phases", "too few requests before the fault", "late client", "no final read",
+        "service not asked after", "no role samples of a host", "hole in the address samples", "empty fault window",
+    )],
+    ids=named,
+)  # fmt: skip
+def test_history_that_proves_nothing_is_void(mutant: Mutant) -> None:
+    """Where no harm was seen, none may be claimed."""
+    quiet = [case for case in CASES if case.fault in ("quorum_loss", "reload")]
+    for result in hunt([mutant], quiet):
+        assert result.verdict.outcome == VOID, result.verdict.findings
+        assert result.verdict.voids
+
+
+@given(any_case, st.sampled_from(MUTANTS))
+def test_no_mutant_of_any_history_survives(case: Case, mutant: Mutant) -> None:
+    results = list(hunt([mutant], [case]))
+    assume(results)
+    assert all(result.killed for result in results)
+
+
+@given(any_case, st.floats(0, 1), st.sampled_from(["session", "reconnect"]))
+def test_acknowledged_write_that_is_missing_always_fails(case: Case, share: float, worker: str) -> None:
+    events = simulate(case)
+    writes = [e for e in events if e["event"] == "write" and e["outcome"] == "ok"]
+    like = writes[int(share * (len(writes) - 1))]
+    keys = [event["key"] for event in writes if event["worker"] == worker]
+    events.append(like | {"worker": worker, "client": f"{worker}-9", "key": max(keys) + 1})
     verdict = check(events)
-    assert verdict.outcome == VOID
-    assert verdict.voids
+    assert verdict.outcome == FAIL
+    assert verdict.figures["lost"] == 1
 
 
-def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
-    events = history()
-    events[0] |= {"leader": "waits", "targets": ["db1", "db3"]}
-    of(events, "phase", name="healed")[0]["at"] = BACK + 2
-    assert any("db2 led" in finding for finding in check(events).findings)
+@given(any_case, st.floats(0, 1, exclude_max=True))
+def test_history_without_its_end_never_passes(case: Case, share: float) -> None:
+    events = simulate(case)
+    assert check(events[: int(share * len(events))]).outcome in (FAIL, VOID)
 
 
-def test_lossless_fault_allows_no_failed_request() -> None:
-    events = history()
-    events[0]["lossless"] = True
-    assert check(events).outcome == FAIL
+@given(case=any_case, share=st.floats(0.001, 1, exclude_max=True))
+def test_file_that_is_cut_off_never_passes(tmp_path_factory: pytest.TempPathFactory, case: Case, share: float) -> None:
+    path = tmp_path_factory.getbasetemp() / "history.jsonl"
+    history.save(path, simulate(case))
+    whole = path.read_text()
+    assert check(history.load(path)).outcome == PASS
+    # The last line's end may be missing: nothing is lost with it.
+    path.write_text(whole[: int(share * (len(whole) - 1))])
+    assert check(history.load(path)).outcome in (FAIL, VOID)
 
 
-def test_holder_that_is_cut_off_is_not_counted() -> None:
-    events = history()
-    events[0]["targets"] = ["balancer2"]
-    of(events, "phase", name="healed")[0]["at"] = INJECT + 3
-    for event in of(events, "addresses", host="balancer2"):
-        if INJECT + 0.1 < event["at"] < INJECT + 3:
-            event["held"] = ["10.0.0.100"]
-    assert check(events).outcome == PASS
+def test_line_that_is_cut_off_is_void_even_if_nothing_else_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    history.save(path, simulate(CASES[0]))
+    path.write_text(path.read_text() + '{"event": "requ')
+    assert check(history.load(path)).outcome == VOID
 
 
-def stopped_primary(events: Events, again: float) -> None:
-    """db1 is stopped instead of killed, and goes on as a primary for `again` s after the healing."""
-    of(events, "phase", name="healed")[0]["at"] = BACK + 2
-    for event in of(events, "role", host="db1"):
-        gone = INJECT <= event["at"] < BACK + 2
-        event.pop("error", None)
-        event |= {"started": "early", "replica": event["at"] >= BACK + 2 + again}
-        if gone:
-            event["event"] = "nothing"
+def test_whole_line_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps({"event": "drill"}) + "\n{\n{}\n")
+    with pytest.raises(ValueError, match=r"history\.jsonl:2: "):
+        history.load(path)
+
+
+def test_nothing_at_all_is_void() -> None:
+    assert check([]).outcome == VOID
+
+
+# -- what must be told apart ---------------------------------------------------------------------------------
+
+
+def of_kind(name: str) -> Events:
+    return simulate(next(case for case in CASES if case.fault == name))
 
 
 def test_stopped_primary_has_until_patroni_looks_to_step_down() -> None:
-    events = history()
-    stopped_primary(events, 1)
+    """It can acknowledge nothing; but only for so long, and only if it is the same server."""
+    events = of_kind("freeze_with_failover")
     verdict = check(events)
-    assert verdict.outcome == PASS, verdict.findings
-    assert verdict.figures["primaries_overlap_s"] > 0.5
-
-
-def test_stopped_primary_that_stays_one_is_found() -> None:
-    events = history()
-    stopped_primary(events, 5)
+    assert verdict.outcome == PASS
+    assert verdict.figures["primaries_overlap_s"] > 0
+    events[0]["demotion_s"] = 0.0
     assert any("two hosts took writes" in finding for finding in check(events).findings)
+
+
+def test_holder_that_is_cut_off_is_not_counted_but_one_that_hangs_is() -> None:
+    events = of_kind("balancer_cut")
+    assert check(events).figures["holders_overlap_s"] == 0
+    events[0]["family"] = "process"
+    assert any("two balancers held" in finding for finding in check(events).findings)
+
+
+def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
+    events = of_kind("crash_with_failover")
+    story = Story(events, random.Random(0))
+    events[0] |= {"leader": "waits", "targets": [story.before["leader"]]}
+    story.one("phase", name="healed")["at"] = story.redundant - 2
+    assert any(f"{story.after['leader']} led while" in finding for finding in check(events).findings)
+
+
+def test_two_names_for_one_loss_are_counted_once() -> None:
+    events = of_kind("reload")
+    Story(events, random.Random(0)).rows(lambda rows: rows.__delitem__(slice(3)))
+    verdict = check(events)
+    assert verdict.figures["lost"] >= 3
+    assert sum("were lost" in finding for finding in verdict.findings) == 1
 
 
 def test_gap_that_never_closes_is_told() -> None:
     assert longest_gap([1, 2, 3], 2.5, 10) == (7, True)
     assert longest_gap([1, 2, 9, 9.5], 2.5, 10) == (7, False)
     assert longest_gap([], 2, 10) == (8, True)
+
+
+def test_gap_that_was_open_from_the_start_is_counted() -> None:
+    assert longest_gap([8], 2, 10) == (6, False)
 
 
 def test_span_ends_with_silence_and_with_another_mark() -> None:

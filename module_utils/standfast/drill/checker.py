@@ -3,7 +3,7 @@
 A history is a list of events (see programs and run): each has `event`, most have `at` and `end`, seconds of
 one clock, the client's. Events from other hosts have `uncertainty`, how wrong their time may be.
 
-What is checked, and why: docs/drills.md.
+What is checked, from which evidence, and what cannot be seen: docs/checker.md.
 """
 
 from __future__ import annotations
@@ -11,12 +11,36 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from .faults import MOVES, STAYS, WAITS
 
 Event = Mapping[str, Any]
+
+HEADER = frozenset(
+    [
+        "fault",
+        "family",
+        "targets",
+        "bound_s",
+        "hold_s",
+        "outlasts",
+        "lossless",
+        "demotion_s",
+        "leader",
+        "vip",
+        "virtual_addresses",
+        "write_period_s",
+        "request_period_s",
+        "role_period_s",
+        "address_period_s",
+        "timeout_s",
+        "probes",
+    ]
+)
+WORKERS = ("session", "reconnect")
 
 PASS, FAIL, VOID = "pass", "fail", "void"
 
@@ -25,8 +49,12 @@ STEADY_S = 2.0
 STEADY_SHARE = 0.5
 # A busy client host: later than this, its own pauses look like the service's.
 LATEST_S = 0.25
+# The client says once in so many seconds how late its threads were.
+PULSE_S = 1.0
 # A host whose samples stop for so many periods was not running; nothing is known of it meanwhile.
 SILENT_PERIODS = 10
+# Families of faults after which what the target's own kernel says reaches nobody.
+CUT_OFF = ("host", "network")
 # After it was healed, a split has this long to end: the returning holder hears one advertisement.
 CONVERGENCE_S = 1.0
 
@@ -54,9 +82,22 @@ class History:
     header: Event
     events: Sequence[Event]
 
+    @cached_property
+    def _kinds(self) -> Mapping[str, list[Event]]:
+        found: dict[str, list[Event]] = defaultdict(list)
+        for event in self.events:
+            found[str(event["event"])].append(event)
+        for kind in found.values():
+            kind.sort(key=lambda event: (event.get("at", 0.0), event.get("end", 0.0)))
+        return found
+
     def of(self, kind: str) -> list[Event]:
         """All events of one kind, by time."""
-        return sorted((event for event in self.events if event["event"] == kind), key=lambda event: event["at"])
+        return self._kinds.get(kind, [])
+
+    def worker(self, name: str) -> list[Event]:
+        """The attempts of one writer, by time."""
+        return [event for event in self.of("write") if event["worker"] == name]
 
     def phase(self, name: str) -> float | None:
         """When a phase began, or None if it never did."""
@@ -64,77 +105,274 @@ class History:
 
     def service(self, when: str) -> Event | None:
         """What the whole service said of itself, `before` or `after`."""
-        return next((event for event in self.events if event["event"] == "service" and event["when"] == when), None)
+        return next((event for event in self.of("service") if event["when"] == when), None)
+
+    def hosts(self, program: str) -> list[str]:
+        """Where one probe ran."""
+        return [host for host, name in self.header["probes"] if name == program]
+
+    def ended(self, program: str) -> float:
+        """When the first of these probes ended in order; endless ago if none did."""
+        return min((float(e["at"]) for e in self.of("end") if e["program"] == program), default=float("-inf"))
+
+    def last(self, kind: str, before: float = float("inf")) -> Mapping[str, Event]:
+        """The last event of one kind by host, at most as late as `before`."""
+        return {event["host"]: event for event in self.of(kind) if event["at"] <= before}
+
+    def saw(self, kind: str, program: str) -> bool:
+        """Whether every host that should have been sampled was: else nobody seen is not nobody there."""
+        hosts = self.hosts(program)
+        return bool(hosts) and set(hosts) <= self.last(kind).keys()
+
+    def slack(self, period: float) -> float:
+        """By how much an interval between events of one period may be measured too long, in seconds."""
+        return 2 * period + LATEST_S
+
+
+@dataclass(frozen=True)
+class Window:
+    """From when to when the fault was there, in seconds of the client's clock."""
+
+    injected: float
+    healed: float
+
+    def shared(self, start: float, end: float, grace: float) -> float:
+        """Seconds of an interval in which the fault, or its `grace` afterwards, went on."""
+        return max(0.0, min(end, self.healed + grace) - max(start, self.injected))
 
 
 def check(events: Sequence[Event]) -> Verdict:
-    """The verdict of one history; its first event is the header."""
-    header = events[0] if events and events[0]["event"] == "drill" else {"fault": "unknown"}
-    verdict = Verdict(str(header["fault"]))
+    """The verdict of one history; its first event is the header. A history that is cut off is void or worse."""
+    header: Event = events[0] if events and events[0]["event"] == "drill" else {}
+    verdict = Verdict(str(header.get("fault", "unknown")))
+    if missing := sorted(HEADER - header.keys()):
+        verdict.voids.append(f"the header lacks {', '.join(missing)}")
+        return verdict.close()
     history = History(header, events[1:])
     injected, healed = history.phase("inject"), history.phase("healed")
     if injected is None or healed is None:
         verdict.voids.append("the fault was not injected and healed")
         return verdict.close()
-    _evidence(history, verdict, injected)
-    _outages(history, verdict, injected, healed)
+    window = Window(injected, healed)
+    for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers):
+        verdict.voids += evidence(history, window)
+    verdict.figures["latest_s"] = max((event["late_s"] for event in history.of("pulse")), default=0.0)
+    bound = float(header["bound_s"]) + (healed - injected if header["outlasts"] else 0.0)
+    verdict.figures["bound_s"] = bound
+    _outages(history, verdict, window, bound)
     _ledger(history, verdict)
     _timelines(history, verdict)
-    _primaries(history, verdict, injected, healed)
-    _holders(history, verdict, injected, healed)
-    _service(history, verdict)
+    _primaries(history, verdict, window)
+    _holders(history, verdict, window, bound)
+    _service(history, verdict, window)
     return verdict.close()
 
 
-def _evidence(history: History, verdict: Verdict, injected: float) -> None:
-    """Whether the history is good enough to prove anything."""
-    ended = {(event["host"], event["program"]) for event in history.of("end")}
+# -- evidence: whether the history is good enough to prove anything ----------------------------------------
+
+
+def _whole(history: History, window: Window) -> Iterator[str]:
+    if history.of("truncated"):
+        yield "the file is cut off in the middle of a line"
+    ended = {(event["host"], event["program"]) for event in history.of("end") if event["at"] >= window.healed}
     for host, program in history.header["probes"]:
         if (host, program) not in ended:
-            verdict.voids.append(f"{program} on {host} did not end in order: its last lines may be missing")
-    for kind, period in (("write", history.header["write_period_s"]), ("request", history.header["request_period_s"])):
-        served = [e for e in history.of(kind) if e["outcome"] == "ok" and injected - STEADY_S <= e["end"] < injected]
+            yield f"{program} on {host} did not end in order: its last lines may be missing"
+    needed = {"ledger", "web", "addresses", "roles"}
+    # ARP is of IPv4.
+    if ":" not in history.header["virtual_addresses"][0]:
+        needed.add("neighbours")
+    for program in sorted(needed):
+        if not history.hosts(program):
+            yield f"{program} ran nowhere"
+
+
+def _window(history: History, window: Window) -> Iterator[str]:
+    """Whether the fault took hold, was held, and was watched for long enough afterwards."""
+    took_hold = history.phase("injected")
+    if took_hold is None or not window.injected <= took_hold <= window.healed:
+        yield "the fault was not seen to take hold before it was healed"
+    held, hold = window.healed - window.injected, float(history.header["hold_s"])
+    if held < hold - LATEST_S:
+        yield f"the fault was there for {held:.2f} s; expected {hold:g} s"
+    watched = history.ended("ledger") - window.healed
+    if watched < STEADY_S:
+        yield f"clients were watched for {watched:.2f} s after the healing; expected at least {STEADY_S:g} s"
+    if history.header["outlasts"] and took_hold is not None:
+        away = max(_outage(history.of(kind), window) for kind in ("write", "request"))
+        if away < window.healed - took_hold - LATEST_S:
+            yield f"clients were served while the fault should have kept the service away: {away:.2f} s without"
+
+
+def _load(history: History, window: Window) -> Iterator[str]:
+    """Whether clients were served steadily before the fault, and asked all the time."""
+    start, writing, requesting = (
+        window.injected - STEADY_S,
+        float(history.header["write_period_s"]),
+        float(history.header["request_period_s"]),
+    )
+    for kind, period in (("write", writing), ("request", requesting)):
+        served = [e for e in history.of(kind) if e["outcome"] == "ok" and start <= e["end"] < window.injected]
         if len(served) < STEADY_S / period * STEADY_SHARE:
-            verdict.voids.append(f"only {len(served)} {kind}s were served in the {STEADY_S:g} s before the fault")
+            yield f"only {len(served)} {kind}s were served in the {STEADY_S:g} s before the fault"
+    # A writer waits for its answer, requests do not.
+    patience = float(history.header["timeout_s"]) + history.slack(writing)
+    clients = [(name, "ledger", history.worker(name), history.slack(writing), patience) for name in WORKERS]
+    slack = history.slack(requesting)
+    for name, program, asked, steady, longest in (*clients, ("web", "web", history.of("request"), slack, slack)):
+        gap, _ = longest_gap((e["end"] for e in asked if e["outcome"] == "ok"), start, window.injected)
+        if gap > steady:
+            yield f"{name}: {gap:.2f} s without service before the fault; expected at most {steady:.2f} s"
+        gap, _ = longest_gap((e["at"] for e in asked), start, history.ended(program))
+        if gap > longest:
+            yield f"{name}: nothing was asked for {gap:.2f} s; expected at most {longest:.2f} s"
+
+
+def _protocol(history: History, _: Window) -> Iterator[str]:
+    """Whether writers did what programs/ledger.py does; else lines are missing or not its own."""
+    for name in WORKERS:
+        asked = sorted(history.worker(name), key=lambda event: int(event["key"]))
+        if [event["key"] for event in asked] != list(range(1, len(asked) + 1)):
+            yield f"{name}: its keys are not 1 to {len(asked)}: attempts are missing, or there twice"
+        for before, after in pairwise(asked):
+            if (before["outcome"] == "unknown") == (before["client"] == after["client"]):
+                yield f"{name}: after key {before['key']} ({before['outcome']}) came client {after['client']}"
+                break
+    if any(not (event["timeline"] and event["node"]) for event in history.of("write") if event["outcome"] == "ok"):
+        yield "a write was acknowledged by nobody knows whom"
+
+
+def _pulses(history: History, window: Window) -> Iterator[str]:
+    """Whether the client's own pauses are known and short."""
     latest = max((event["late_s"] for event in history.of("pulse")), default=None)
     if latest is None or latest > LATEST_S:
-        verdict.voids.append(f"the client's own threads were up to {latest} s late; expected at most {LATEST_S} s")
-    verdict.figures["latest_s"] = latest or 0.0
-    if not history.of("final"):
-        verdict.voids.append("the ledger was not read at the end")
+        yield f"the client's own threads were up to {latest} s late; expected at most {LATEST_S} s"
+    gap, _ = longest_gap((e["at"] for e in history.of("pulse")), window.injected, history.ended("ledger"))
+    if gap > PULSE_S + 2 * LATEST_S:
+        yield f"the client did not say for {gap:.2f} s how late its threads were"
+
+
+def _samples(history: History, window: Window) -> Iterator[str]:
+    """Whether every host was looked at all the time; a target may be silent while the fault is there."""
+    header = history.header
+    until = history.ended("ledger")
+    for kind, program, period, grace in (
+        ("role", "roles", float(header["role_period_s"]), float(header["demotion_s"])),
+        ("addresses", "addresses", float(header["address_period_s"]), CONVERGENCE_S),
+    ):
+        for host in history.hosts(program):
+            samples = [event for event in history.of(kind) if event["host"] == host]
+            if not samples or samples[0]["at"] > window.injected:
+                yield f"{program} on {host} said nothing before the fault"
+                continue
+            for before, after in pairwise([*(float(sample["at"]) for sample in samples), until]):
+                # But it must be seen to come back.
+                excusable = host in header["targets"] and after < until
+                excused = window.shared(before, after, grace) if excusable else 0.0
+                if after - before - excused > SILENT_PERIODS * period:
+                    yield f"{program} on {host} said nothing for {after - before:.2f} s"
+                    break
+            wrong = max(float(sample["uncertainty"]) for sample in samples)
+            if wrong > LATEST_S:
+                yield f"the clock of {host} is only known to {wrong:.2f} s; expected {LATEST_S} s"
+
+
+def _reads(history: History, _: Window) -> Iterator[str]:
+    """Whether the rows were read everywhere, after the last write."""
+    last = max((float(event["end"]) for event in history.of("write")), default=0.0)
+    read = {event["source"]: float(event["at"]) for event in history.of("final")}
+    for source in ("vip", *history.hosts("roles")):
+        if source not in read:
+            yield f"the ledger was not read at the end: {source}"
+        elif read[source] < last:
+            yield f"the ledger was read before its last write: {source}"
+
+
+def _answers(history: History, window: Window) -> Iterator[str]:
+    """Whether the service was asked before and after, and hosts say the same of the steady service as it does."""
+    before, after = history.service("before"), history.service("after")
+    if before is None or after is None or before["at"] > window.injected or after["at"] < window.healed:
+        yield "the service was not asked before and after"
+        return
+    if before["timeline"] is None or after["timeline"] is None:
+        yield "the service did not name its timeline before and after"
+    if before["findings"]:
+        yield f"the service was not well before the fault: {before['findings'][0]}"
+    if history.phase("redundant") is None and not after["findings"]:
+        yield "the service was not seen to be redundant again"
+    roles = history.last("role", window.injected)
+    for sample in (*roles.values(), *(() if after["findings"] else history.last("role").values())):
+        if sample.get("error"):
+            yield f"roles on {sample['host']} got no answer from a sound server: {sample['error']}"
+    if (leaders := _leaders(roles)) != [before["leader"]]:
+        yield f"{before['leader']} should have led before the fault; {', '.join(leaders) or 'nobody'} did"
+    holders = _carriers(history.last("addresses", window.injected), history.header["virtual_addresses"][0])
+    if holders != [before["holder"]]:
+        yield f"{before['holder']} should have held the address before the fault; {', '.join(holders) or 'nobody'} did"
+
+
+def _leaders(roles: Mapping[str, Event]) -> list[str]:
+    """The hosts that take writes, by their samples."""
+    return sorted(host for host, sample in roles.items() if not sample.get("error") and not sample["replica"])
+
+
+def _carriers(samples: Mapping[str, Event], address: str) -> list[str]:
+    """The hosts that hold an address, by their samples."""
+    return sorted(host for host, sample in samples.items() if address in sample["held"])
+
+
+# -- harm: what must not be seen, however little else was ---------------------------------------------------
 
 
 def longest_gap(served: Iterable[float], start: float, end: float) -> tuple[float, bool]:
     """The longest time without service that overlaps [start, end], and whether it was still going on at `end`."""
     moments = [*sorted(moment for moment in served if moment < end), end]
+    if moments[0] > start:
+        moments.insert(0, start)
     gaps = [(after - before, after == end) for before, after in pairwise(moments) if after > start]
     return max(gaps, default=(end - start, True))
 
 
-def _outages(history: History, verdict: Verdict, injected: float, healed: float) -> None:
-    bound = float(history.header["bound_s"]) + (healed - injected if history.header["outlasts"] else 0.0)
-    for kind, name, period in (
-        ("write", "ledger", float(history.header["write_period_s"])),
-        ("request", "web", float(history.header["request_period_s"])),
+def _outage(asked: Sequence[Event], window: Window) -> float:
+    """The longest gap from the fault until the probe was told to end."""
+    served = (event["end"] for event in asked if event["outcome"] == "ok")
+    return longest_gap(served, window.injected, _told_to_end(asked, window))[0]
+
+
+def _told_to_end(asked: Sequence[Event], window: Window) -> float:
+    return max((float(event["at"]) for event in asked), default=window.healed)
+
+
+def _outages(history: History, verdict: Verdict, window: Window, bound: float) -> None:
+    header = history.header
+    writing, requesting = float(header["write_period_s"]), float(header["request_period_s"])
+    # One writer alone may have begun to wait just before service was back.
+    patience = float(header["timeout_s"])
+    for name, asked, slack in (
+        ("ledger", history.of("write"), history.slack(writing)),
+        ("web", history.of("request"), history.slack(requesting)),
+        *((name, history.worker(name), history.slack(writing) + patience) for name in WORKERS),
     ):
-        asked = history.of(kind)
-        # Until its probe was told to end.
-        last = max((event["at"] for event in asked), default=healed)
-        gap, open_ended = longest_gap((e["end"] for e in asked if e["outcome"] == "ok"), injected, last)
-        allowed = bound + 2 * period + LATEST_S
+        gap = _outage(asked, window)
+        # However short, and also if clients were served since the fault.
+        gone = _told_to_end(asked, window) - max(
+            (e["end"] for e in asked if e["outcome"] == "ok"), default=window.injected
+        )
         verdict.figures[f"{name}_outage_s"] = gap
-        if gap > allowed:
+        if not asked:
+            continue
+        if gap > bound + slack:
             verdict.findings.append(
-                f"{name}: {gap:.2f} s without service; expected at most {bound:.2f} s, and {allowed - bound:.2f} s "
+                f"{name}: {gap:.2f} s without service; expected at most {bound:.2f} s, and {slack:.2f} s "
                 "for the periods and pauses of the measurement"
             )
-        elif open_ended and gap > 2 * period + LATEST_S:
-            verdict.findings.append(f"{name}: not served again when the drill ended, {gap:.2f} s after its last answer")
-        failed = [event for event in asked if event["outcome"] != "ok" and event["end"] >= injected]
+        elif gone > slack:
+            verdict.findings.append(f"{name}: not served when the drill ended, {gone:.2f} s after its last answer")
+    for name, kind in (("ledger", "write"), ("web", "request")):
+        failed = [event for event in history.of(kind) if event["outcome"] != "ok" and event["end"] >= window.injected]
         verdict.figures[f"{name}_failed"] = len(failed)
-        if history.header["lossless"] and failed:
+        if header["lossless"] and failed:
             verdict.findings.append(f"{name}: {len(failed)} requests failed; expected none: {failed[0]['reason']}")
-    verdict.figures["bound_s"] = bound
 
 
 def _ledger(history: History, verdict: Verdict) -> None:
@@ -163,7 +401,7 @@ def _ledger(history: History, verdict: Verdict) -> None:
 
 
 def _timelines(history: History, verdict: Verdict) -> None:
-    """Writes that did not overlap in time never go back to an older timeline, and each has one node."""
+    """Writes that did not overlap in time never go back to an older timeline; each timeline has one node."""
     served = [event for event in history.of("write") if event["outcome"] == "ok"]
     nodes: dict[str, set[str]] = defaultdict(set)
     newest, by_end = "", sorted(served, key=lambda event: event["end"])
@@ -176,9 +414,14 @@ def _timelines(history: History, verdict: Verdict) -> None:
         if event["timeline"] < newest:
             verdict.findings.append(f"a write on timeline {event['timeline']} after one on {newest} was acknowledged")
             break
-    for timeline, addresses in nodes.items():
-        if len(addresses) > 1:
-            verdict.findings.append(f"timeline {timeline} was written on {', '.join(sorted(addresses))}")
+    leaders: dict[str, set[str]] = defaultdict(set)
+    for sample in history.of("role"):
+        if not sample.get("error") and not sample["replica"]:
+            leaders[sample["timeline"]].add(sample["host"])
+    for what, found in (("written", nodes), ("led", leaders)):
+        for timeline, hosts in sorted(found.items()):
+            if len(hosts) > 1:
+                verdict.findings.append(f"timeline {timeline} was {what} on {', '.join(sorted(hosts))}")
     verdict.figures["timelines"] = len(nodes)
 
 
@@ -215,71 +458,104 @@ def overlaps(found: Sequence[Span]) -> float:
     return max((one.overlap(other) for one in found for other in found if one.host < other.host), default=0.0)
 
 
-def _primaries(history: History, verdict: Verdict, injected: float, healed: float) -> None:
+def _primaries(history: History, verdict: Verdict, window: Window) -> None:
     samples = [
         {**event, "mark": event["started"] if not event.get("error") and not event["replica"] else None}
         for event in history.of("role")
     ]
     period = float(history.header["role_period_s"])
+    targets = set(history.header["targets"])
+    after = history.service("after")
+    followers = targets - {after["leader"]} if after else set()
     found = list(spans(samples, period))
     verdict.figures["primaries_overlap_s"] = max(0.0, overlaps(found))
-    # A host that was stopped goes on as what it was until Patroni there has looked; no replica acknowledges
-    # its commits, and no write that it acknowledged passes as one of an older timeline.
-    until = healed + float(history.header["demotion_s"])
-    looked = [s for s in samples if not (s["host"] in history.header["targets"] and healed <= s["at"] < until)]
+    # A server that was stopped goes on as what it was until Patroni there has looked; no replica acknowledges
+    # its commits, and no write that it acknowledged passes as one of an older timeline. One that was started
+    # since, or that leads at the end, has no such excuse.
+    stopped = {(s["host"], s["mark"]) for s in samples if s["host"] in followers and s["at"] <= window.injected}
+    until = window.healed + float(history.header["demotion_s"])
+    looked = [s for s in samples if (s["host"], s["mark"]) not in stopped or not window.healed <= s["at"] < until]
     together = overlaps(list(spans(looked, period)))
     if together > 0:
         verdict.findings.append(f"two hosts took writes at once for {together:.2f} s")
     if history.header["leader"] == WAITS:
         for span in found:
-            if span.host not in history.header["targets"] and span.end > injected and span.start < healed:
+            if span.host not in targets and span.end > window.injected and span.start < window.healed:
                 verdict.findings.append(f"{span.host} led while nobody knew what had been acknowledged")
 
 
-def _holders(history: History, verdict: Verdict, injected: float, healed: float) -> None:
-    targets = set(history.header["targets"])
+def _holders(history: History, verdict: Verdict, window: Window, bound: float) -> None:
+    # What a host that is cut off holds reaches nobody.
+    cut_off = set(history.header["targets"]) if history.header["family"] in CUT_OFF else set()
+    until = window.healed + CONVERGENCE_S
+    seen = [e for e in history.of("addresses") if not (e["host"] in cut_off and window.injected <= e["at"] < until)]
     period = float(history.header["address_period_s"])
-    together = 0.0
+    together = nobody = 0.0
+    seen_all = history.saw("addresses", "addresses")
     for address in history.header["virtual_addresses"]:
-        samples = [
-            {**event, "mark": address in event["held"]}
-            for event in history.of("addresses")
-            # What a host that is cut off holds reaches nobody.
-            if not (event["host"] in targets and injected <= event["at"] < healed + CONVERGENCE_S)
-        ]
+        samples = [{**event, "mark": address in event["held"]} for event in seen]
         together = max(together, overlaps(list(spans(samples, period))))
-        last = {event["host"]: event for event in samples}
-        holders = [host for host, event in last.items() if event["mark"]]
-        if len(holders) != 1:
+        last = max((event["at"] for event in samples), default=window.healed)
+        nobody = max(nobody, longest_gap((e["at"] for e in samples if e["mark"]), window.injected, last)[0])
+        holders = _carriers(history.last("addresses"), address)
+        if len(holders) > 1 or (not holders and seen_all):
             verdict.findings.append(f"{address} is held by {', '.join(holders) or 'nobody'} at the end")
-    verdict.figures["holders_overlap_s"] = max(0.0, together)
+    verdict.figures |= {"holders_overlap_s": max(0.0, together), "holder_gap_s": nobody}
     if together > CONVERGENCE_S:
         verdict.findings.append(f"two balancers held the virtual address at once for {together:.2f} s")
+    if seen_all and nobody > bound + history.slack(period):
+        verdict.findings.append(f"nobody held the virtual address for {nobody:.2f} s; expected at most {bound:.2f} s")
     answers = {event["mac"] for event in history.of("neighbour") if event["asked"]}
-    if ["neighbours"] in [probe[1:] for probe in history.header["probes"]] and len(answers) != 1:
+    if history.hosts("neighbours") and len(answers) != 1:
         verdict.findings.append(f"{len(answers)} hosts answer for the virtual address at the end; expected one")
 
 
-def _service(history: History, verdict: Verdict) -> None:
+def _service(history: History, verdict: Verdict, window: Window) -> None:
+    """What the service says of itself afterwards, beside what it said before."""
     before, after = history.service("before"), history.service("after")
     if before is None or after is None:
-        verdict.voids.append("the service was not asked before and after")
         return
     for finding in after["findings"]:
         if finding not in before["findings"]:
             verdict.findings.append(f"not redundant again: {finding}")
     redundant = history.phase("redundant")
     if redundant is not None:
-        verdict.figures["redundant_s"] = redundant - float(history.phase("inject") or 0.0)
+        verdict.figures["redundant_s"] = redundant - window.injected
     for what, name in (("leader", "leader"), ("vip", "holder")):
         expected, was, now = history.header[what], before[name], after[name]
         if expected in (STAYS, MOVES) and (was == now) != (expected == STAYS):
             wanted = f"{was} keeps it" if expected == STAYS else f"another one than {was}"
             verdict.findings.append(f"{name}: {now} at the end; expected {wanted}")
-    if history.header["leader"] == STAYS and before["timeline"] != after["timeline"]:
-        verdict.findings.append(f"timeline {after['timeline']} at the end; expected {before['timeline']} as before")
-    served = [event for event in history.of("write") if event["outcome"] == "ok"]
-    for worker in ("session", "reconnect"):
-        last = next((event for event in reversed(served) if event["worker"] == worker), None)
-        if last is None or last["node"] != after["leader_address"]:
+    _timeline_after(history, verdict, before, after)
+    _agreement(history, verdict, after)
+
+
+def _agreement(history: History, verdict: Verdict, after: Event) -> None:
+    """Hosts and clients end with what the service says of itself."""
+    address = history.header["virtual_addresses"][0]
+    for what, kind, program, found, expected in (
+        ("leader", "role", "roles", _leaders(history.last("role")), after["leader"]),
+        ("holder", "addresses", "addresses", _carriers(history.last("addresses"), address), after["holder"]),
+    ):
+        if found != [expected] and (found or history.saw(kind, program)):
+            verdict.findings.append(f"{what}: {', '.join(found) or 'nobody'} at the end; the service says {expected}")
+    for worker in WORKERS:
+        asked = history.worker(worker)
+        if not asked:
+            continue
+        served = [event for event in asked if event["outcome"] == "ok"]
+        if not served or served[-1]["node"] != after["leader_address"]:
             verdict.findings.append(f"the {worker} writer did not end on the leader {after['leader']}")
+        elif after["timeline"] is None or served[-1]["timeline"] != f"{after['timeline']:08X}":
+            verdict.findings.append(f"the {worker} writer ended on timeline {served[-1]['timeline']}")
+
+
+def _timeline_after(history: History, verdict: Verdict, before: Event, after: Event) -> None:
+    """A promotion begins a timeline, and nothing else does."""
+    was, now = before["timeline"], after["timeline"]
+    if was is None or now is None:
+        return
+    if history.header["leader"] == STAYS and was != now:
+        verdict.findings.append(f"timeline {now} at the end; expected {was} as before")
+    elif now < was or (now == was and before["leader"] != after["leader"]):
+        verdict.findings.append(f"timeline {now} at the end, under {after['leader']}; expected a newer one than {was}")

@@ -29,11 +29,16 @@ def find(folder: Path, fault: str = "*") -> list[Path]:
 
 
 def load(path: Path) -> list[dict[str, Any]]:
-    """Read a history; ValueError with the line's number if it is no JSON."""
+    """Read a history; ValueError with the line's number if it is no JSON.
+
+    A last line that is cut off becomes an event `truncated`: what is whole is still worth a look.
+    """
     events = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         try:
             events.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: {error}") from error
+            if line.endswith("\n"):
+                raise ValueError(f"{path}:{number}: {error}") from error
+            events.append({"event": "truncated"})
     return events
