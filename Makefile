@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap up down status check lint docs test endurance sabotage lock distclean
+.PHONY: help bootstrap up down status check lint docs test endurance sabotage mutants lock distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -68,6 +68,9 @@ endurance: bootstrap ## the tests that take too long for CI: restarts of every h
 
 sabotage: bootstrap ## break the project and a running lab, one thing at a time: a test must notice each
 	@python -m tests.sabotage --inventory $(INVENTORY)
+
+mutants: bootstrap ## break simulated histories of drills in many ways: the checker must pass none of them
+	@python -m tests.mutants
 
 docs: bootstrap ## write the roles' lists of variables anew from their argument specs
 	for role in roles/*/; do aar-doc $$role markdown || exit; done
