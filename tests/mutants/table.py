@@ -9,7 +9,7 @@ from typing import Any
 
 from standfast.drill.checker import CONVERGENCE_S, FAIL, LATEST_S, VOID
 
-from tests.unit.drill_histories import ADDRESS, Event, Events
+from tests.unit.drill_histories import Event, Events
 
 # Harm is a failure, whatever else is not known. Missing evidence may be either, never a pass.
 SAFETY, EVIDENCE = "safety", "evidence"
@@ -84,7 +84,7 @@ class Story:
         """As if a balancer had held the address from `start` to `end`."""
         for event in self.of("addresses", host=host):
             if start <= event["at"] < end:
-                event["held"] = [ADDRESS]
+                event["held"] = list(self.header["virtual_addresses"])
 
     def hosts(self, program: str) -> list[str]:
         """Where a probe runs."""
@@ -159,6 +159,10 @@ def address_stayed(story: Story) -> bool:
 
 def fault(*names: str) -> Callable[[Story], bool]:
     return lambda story: story.header["fault"] in names
+
+
+def two_addresses(story: Story) -> bool:
+    return len(story.header["virtual_addresses"]) == 2
 
 
 def refused(story: Story) -> bool:
@@ -393,13 +397,24 @@ def nobody_holds_the_address_at_the_end(story: Story) -> None:
 
 @mutant(SAFETY)
 def two_hold_the_address_at_the_end(story: Story) -> None:
-    story.of("addresses", host=story.spare())[-1]["held"] = [ADDRESS]
+    story.of("addresses", host=story.spare())[-1]["held"] = list(story.header["virtual_addresses"])
 
 
 @mutant(SAFETY)
 def another_one_holds_the_address_at_the_end(story: Story) -> None:
     story.of("addresses", host=story.after["holder"])[-1]["held"] = []
-    story.of("addresses", host=story.spare())[-1]["held"] = [ADDRESS]
+    story.of("addresses", host=story.spare())[-1]["held"] = list(story.header["virtual_addresses"])
+
+
+@mutant(SAFETY, two_addresses)
+def second_address_is_nowhere_at_the_end(story: Story) -> None:
+    last = story.of("addresses", host=story.after["holder"])[-1]
+    last["held"] = last["held"][:1]
+
+
+@mutant(SAFETY, two_addresses)
+def second_address_is_elsewhere_too_at_the_end(story: Story) -> None:
+    story.of("addresses", host=story.spare())[-1]["held"] = story.header["virtual_addresses"][1:]
 
 
 @mutant(SAFETY)

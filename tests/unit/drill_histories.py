@@ -14,7 +14,7 @@ from typing import Any
 Event = dict[str, Any]
 Events = list[Event]
 
-ADDRESS = "10.0.0.100"
+ADDRESSES = ["10.0.0.100", "10.0.0.101"]
 TAKES_HOLD_S = 0.03
 DEMOTION_S = 2.0
 
@@ -32,6 +32,7 @@ class Case:
     fault: str
     databases: int
     balancers: int
+    addresses: int
     away_s: float
     hold_s: float
     slack_s: float
@@ -45,11 +46,11 @@ class Case:
     seed: int
 
     @property
-    def databases_names(self) -> list[str]:
+    def database_names(self) -> list[str]:
         return [f"db{number}" for number in range(1, self.databases + 1)]
 
     @property
-    def balancers_names(self) -> list[str]:
+    def balancer_names(self) -> list[str]:
         return [f"balancer{number}" for number in range(1, self.balancers + 1)]
 
 
@@ -59,6 +60,7 @@ def draw(rng: random.Random, fault: str) -> Case:
         fault=fault,
         databases=rng.randint(3, 5),
         balancers=rng.randint(2, 3),
+        addresses=rng.randint(1, 2),
         away_s=round(rng.uniform(0.3, 1.2), 3),
         hold_s=round(rng.uniform(1.6, 2.5), 3),
         slack_s=round(rng.uniform(0.0, 0.5), 3),
@@ -124,9 +126,9 @@ class Cast:
 
     def __init__(self, case: Case) -> None:
         self.rng = random.Random(case.seed)
-        names = self.rng.sample(case.databases_names, case.databases)
+        names = self.rng.sample(case.database_names, case.databases)
         self.primary, self.successor, self.others = names[0], names[1], names[2:]
-        self.holder, self.heir = self.rng.sample(case.balancers_names, 2)
+        self.holder, self.heir = self.rng.sample(case.balancer_names, 2)
         self.timeline = self.rng.randint(2, 30)
         self.at = round(self.rng.uniform(2.6, 3.0), 3)
         self.broken = self.at + TAKES_HOLD_S
@@ -342,7 +344,7 @@ class Simulation:
         self.rows: list[list[Any]] = []
         self.errors = {
             host: self.rng.uniform(-case.uncertainty_s, case.uncertainty_s)
-            for host in (*case.databases_names, *case.balancers_names)
+            for host in (*case.database_names, *case.balancer_names)
         }
 
     def events(self) -> Events:
@@ -356,8 +358,8 @@ class Simulation:
         return [self._header(), *seen]
 
     def _probes(self) -> list[tuple[str, str]]:
-        balancers = [(host, "addresses") for host in self.case.balancers_names]
-        databases = [(host, "roles") for host in self.case.databases_names]
+        balancers = [(host, "addresses") for host in self.case.balancer_names]
+        databases = [(host, "roles") for host in self.case.database_names]
         return [("client1", "ledger"), ("client1", "web"), ("client1", "neighbours"), *balancers, *databases]
 
     def _header(self) -> Event:
@@ -377,7 +379,7 @@ class Simulation:
             "demotion_s": DEMOTION_S,
             "leader": course.leader,
             "vip": course.vip,
-            "virtual_addresses": [ADDRESS],
+            "virtual_addresses": ADDRESSES[: case.addresses],
             "write_period_s": case.write_period_s,
             "request_period_s": case.write_period_s,
             "role_period_s": case.role_period_s,
@@ -482,7 +484,7 @@ class Simulation:
 
     def _addresses(self, host: str, until: float) -> Iterator[Event]:
         for at in self._ticks(host, self.case.address_period_s, until):
-            held = [ADDRESS] if _at(self.course.holds, host, at) else []
+            held = ADDRESSES[: self.case.addresses] if _at(self.course.holds, host, at) else []
             yield {"event": "addresses", "at": at, "held": held}
 
     def _roles(self, host: str, until: float) -> Iterator[Event]:
@@ -502,6 +504,6 @@ class Simulation:
             {"event": "final", "at": at + 0.1 * number, "host": host, "source": source,
              "rows": self.rng.sample([list(row) for row in self.rows], len(self.rows))}
             for number, (host, source) in enumerate(
-                [("client1", "vip"), *((name, name) for name in self.case.databases_names)]
+                [("client1", "vip"), *((name, name) for name in self.case.database_names)]
             )
         ]  # fmt: skip

@@ -229,14 +229,6 @@ def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
     assert any(f"{story.after['leader']} led while" in finding for finding in check(events).findings)
 
 
-def test_two_names_for_one_loss_are_counted_once() -> None:
-    events = of_kind("reload")
-    Story(events, random.Random(0)).rows(lambda rows: rows.__delitem__(slice(3)))
-    verdict = check(events)
-    assert verdict.figures["lost"] >= 3
-    assert sum("were lost" in finding for finding in verdict.findings) == 1
-
-
 def test_gap_that_never_closes_is_told() -> None:
     assert longest_gap([1, 2, 3], 2.5, 10) == (7, True)
     assert longest_gap([1, 2, 9, 9.5], 2.5, 10) == (7, False)

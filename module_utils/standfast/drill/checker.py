@@ -526,7 +526,9 @@ def _service(history: History, verdict: Verdict, window: Window) -> None:
         if expected in (STAYS, MOVES) and (was == now) != (expected == STAYS):
             wanted = f"{was} keeps it" if expected == STAYS else f"another one than {was}"
             verdict.findings.append(f"{name}: {now} at the end; expected {wanted}")
-    _timeline_after(history, verdict, before, after)
+    # That a new leader has a newer one, its writers say.
+    if history.header["leader"] == STAYS and before["timeline"] != after["timeline"]:
+        verdict.findings.append(f"timeline {after['timeline']} at the end; expected {before['timeline']} as before")
     _agreement(history, verdict, after)
 
 
@@ -548,14 +550,3 @@ def _agreement(history: History, verdict: Verdict, after: Event) -> None:
             verdict.findings.append(f"the {worker} writer did not end on the leader {after['leader']}")
         elif after["timeline"] is None or served[-1]["timeline"] != f"{after['timeline']:08X}":
             verdict.findings.append(f"the {worker} writer ended on timeline {served[-1]['timeline']}")
-
-
-def _timeline_after(history: History, verdict: Verdict, before: Event, after: Event) -> None:
-    """A promotion begins a timeline, and nothing else does."""
-    was, now = before["timeline"], after["timeline"]
-    if was is None or now is None:
-        return
-    if history.header["leader"] == STAYS and was != now:
-        verdict.findings.append(f"timeline {now} at the end; expected {was} as before")
-    elif now < was or (now == was and before["leader"] != after["leader"]):
-        verdict.findings.append(f"timeline {now} at the end, under {after['leader']}; expected a newer one than {was}")
