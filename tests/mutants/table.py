@@ -365,13 +365,13 @@ def survivor_leads_for_a_moment(story: Story) -> None:
 
 @mutant(SAFETY)
 def two_balancers_hold_the_address(story: Story) -> None:
-    start = story.redundant - 1.0
-    story.carry(story.spare(), start, start + CONVERGENCE_S + 0.6)
+    start = story.redundant - 1.2
+    story.carry(story.spare(), start, start + max(CONVERGENCE_S, story.bound) + 0.4)
 
 
 @mutant(SAFETY, fault("balancer_hang"))
 def hanging_balancer_keeps_the_address(story: Story) -> None:
-    story.carry(story.targets[0], story.injected, story.healed + 0.5)
+    story.carry(story.targets[0], story.injected, story.healed + 2)
 
 
 @mutant(SAFETY, fault("balancer_cut", "balancer_freeze"))
