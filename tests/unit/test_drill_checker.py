@@ -131,7 +131,7 @@ def test_missing_evidence_never_passes(mutant: Mutant) -> None:
     "mutant",
     [mutant for mutant in MUTANTS if mutant.name in (
         "no end of ledger", "no phases", "too few requests before the fault", "late client", "no final read",
-        "service not asked after", "no role samples of a host", "hole in the address samples", "empty fault window",
+        "service not asked after", "no role samples of a host", "hole in the role samples", "empty fault window",
     )],
     ids=named,
 )  # fmt: skip
