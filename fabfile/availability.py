@@ -145,7 +145,7 @@ def _settings(mtbf: str, repair: str, histories: str, slo: str, observed: str, i
             field = availability.field_mtbf(observed_h, int(incidents))
     if errors or percent is None:
         raise InvalidInput(errors)
-    return Settings(Path(histories), tuple(dict.fromkeys(hours)), repair_h, float(percent[1]) / 100, field)
+    return Settings(Path(histories), tuple(dict.fromkeys(hours)), repair_h, round(float(percent[1]) / 100, 12), field)
 
 
 def _hours(option: str, text: str, errors: list[InputError]) -> float:

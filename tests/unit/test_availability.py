@@ -497,7 +497,7 @@ def test_json_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     said = json.loads(capsys.readouterr().out)
     assert said["outcome"] == BELOW
     assert said["assumed"] == {"mtbf_h": [24, 43800], "repair_h": 4}
-    assert said["field"]["estimate"] == 2920
+    assert (said["slo"], said["field"]["estimate"]) == (0.999, 2920)
     (cluster,) = said["clusters"]
     assert cluster["members"] == {"addresses": 2, "roles": 3}
     assert {fault["drills"] for fault in cluster["faults"]} == {LEAST_DRILLS}
