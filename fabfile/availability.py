@@ -100,7 +100,7 @@ def read(folder: Path) -> list[Trial]:
         try:
             events = history.load(path)
             # A fault beside what clients use says nothing of what they see.
-            if not events or events[0].get("bound") != BYSTANDER:
+            if not events or not isinstance(events[0], dict) or events[0].get("bound") != BYSTANDER:
                 trials.append(availability.trial(events))
         except (OSError, ValueError) as error:
             expected = f"in {path} the history of a drill"
