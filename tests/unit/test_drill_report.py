@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from standfast.drill.checker import FAIL, PASS, VOID
 from standfast.drill.pictures import SILENT, Lane, Run, Timeline, nice, runs
-from standfast.drill.report import Judged, as_json, classes, html, judge, junit, loss_bound, outcome
+from standfast.drill.report import Judged, as_json, classes, html, judge, junit, outcome
 
 from tests.unit.drill_histories import BACK, END, INJECT, history
 
@@ -224,11 +224,6 @@ def test_profiles_are_kept_apart() -> None:
         ("postgres-crash (fast)", 2, 3),
         ("postgres-crash (wide)", 1, 9),
     ]
-
-
-@pytest.mark.parametrize(("drills", "share"), [(59, 0.05), (299, 0.01)])
-def test_no_loss_in_n_drills_bounds_its_probability(drills: int, share: float) -> None:
-    assert loss_bound(drills) == pytest.approx(share, rel=0.01)
 
 
 def test_distribution_counts_the_outages_up_to_each_value() -> None:

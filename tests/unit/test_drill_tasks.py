@@ -16,7 +16,6 @@ from standfast.drill.refusal import RefusedError
 from standfast.drill.run import Progress
 
 from fabfile import drill
-from tests.unit import drill_histories
 
 INVENTORY = "inventories/production.example"
 LAB = "inventories/lab"
@@ -108,8 +107,8 @@ def test_inventory_that_does_not_allow_drills_is_refused() -> None:
 
 
 def test_history_that_is_no_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "torn.jsonl").write_text('{"event": "drill"}\n{"event": "wri', encoding="utf-8")
-    assert "torn.jsonl:2: " in refusal(drill.report, path=str(tmp_path))
+    (tmp_path / "wrong.jsonl").write_text('{"event": "drill"}\nevent\n{"event": "end"}\n', encoding="utf-8")
+    assert "wrong.jsonl:2: " in refusal(drill.report, path=str(tmp_path))
 
 
 def test_order_of_a_suite_is_drawn_from_its_seed() -> None:
@@ -120,10 +119,9 @@ def test_order_of_a_suite_is_drawn_from_its_seed() -> None:
 
 
 def test_no_history_replaces_another(tmp_path: Path) -> None:
-    events = drill_histories.history()
-    header = {**events[0], "fault": "primary-freeze", "begun": "20260101T000000Z"}
+    header = {"event": "drill", "fault": "primary-freeze", "begun": "20260101T000000Z"}
     paths = [
-        history.save(tmp_path, [{**header, "drill": drill, "fault": fault}, *events[1:]])
+        history.save(tmp_path, [{**header, "drill": drill, "fault": fault}, {"event": "phase"}])
         for drill in ("a1", "b2")
         for fault in ("primary-freeze", "primary-freeze-short")
     ]

@@ -339,6 +339,32 @@ def _outage(asked: Sequence[Event], window: Window) -> float:
     return longest_gap(served, window.injected, _told_to_end(asked, window))[0]
 
 
+def failed_s(attempts: Sequence[Event], injected: float) -> float:
+    """Seconds in which a client was refused: from each first failed attempt to the end of the next one that was served.
+
+    `attempts` of one client, by time.
+    """
+    total, since = 0.0, None
+    for attempt in attempts:
+        if attempt["end"] < injected:
+            continue
+        if attempt["outcome"] != "ok" and since is None:
+            since = float(attempt["at"])
+        elif attempt["outcome"] == "ok" and since is not None:
+            total += float(attempt["end"]) - since
+            since = None
+    return total + (float(attempts[-1]["end"]) - since if since is not None else 0.0)
+
+
+def timeline_gap_s(served: Sequence[Event]) -> float:
+    """Seconds between the last write that a timeline acknowledged and the first one of the next; 0 without a change.
+
+    What the servers did, whatever clients made of it. `served` writes by their ends.
+    """
+    pairs = ((before, after) for before, after in pairwise(served) if after["timeline"] > before["timeline"])
+    return max((float(after["end"] - before["end"]) for before, after in pairs), default=0.0)
+
+
 def _told_to_end(asked: Sequence[Event], window: Window) -> float:
     return max((float(event["at"]) for event in asked), default=window.healed)
 
@@ -371,6 +397,8 @@ def _outages(history: History, verdict: Verdict, window: Window, bound: float) -
     for name, kind in (("ledger", "write"), ("web", "request")):
         failed = [event for event in history.of(kind) if event["outcome"] != "ok" and event["end"] >= window.injected]
         verdict.figures[f"{name}_failed"] = len(failed)
+        clients = [history.worker(worker) for worker in WORKERS] if kind == "write" else [history.of(kind)]
+        verdict.figures[f"{name}_failed_s"] = max(failed_s(attempts, window.injected) for attempts in clients)
         if header["lossless"] and failed:
             verdict.findings.append(f"{name}: {len(failed)} requests failed; expected none: {failed[0]['reason']}")
 
@@ -423,6 +451,7 @@ def _timelines(history: History, verdict: Verdict) -> None:
             if len(hosts) > 1:
                 verdict.findings.append(f"timeline {timeline} was {what} on {', '.join(sorted(hosts))}")
     verdict.figures["timelines"] = len(nodes)
+    verdict.figures["timeline_gap_s"] = timeline_gap_s(by_end)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from .checker import Event, History
 
@@ -107,32 +106,3 @@ def _parts(served: Sequence[float], injected: float, moments: Mapping[str, Seque
 def longest(parts: Sequence[Layer]) -> Layer | None:
     """The part that took most."""
     return max(parts, key=lambda part: part.seconds, default=None)
-
-
-def failed_s(attempts: Sequence[Event], injected: float) -> float:
-    """Seconds in which clients were refused: from each first failed attempt to the next one that was served.
-
-    `attempts` of one client, by time.
-    """
-    total, since = 0.0, None
-    for attempt in attempts:
-        if attempt["end"] < injected:
-            continue
-        if attempt["outcome"] != "ok" and since is None:
-            since = float(attempt["at"])
-        elif attempt["outcome"] == "ok" and since is not None:
-            total += float(attempt["end"]) - since
-            since = None
-    return total + (float(attempts[-1]["end"]) - since if since is not None else 0.0)
-
-
-def timeline_gap_s(history: History) -> float:
-    """Seconds between the last write that a timeline acknowledged and the first one of the next; 0 without a change.
-
-    What the servers did, whatever clients made of it.
-    """
-    served = sorted((e for e in history.of("write") if e["outcome"] == "ok"), key=lambda event: event["end"])
-    return max(
-        (after["end"] - before["end"] for before, after in pairwise(served) if after["timeline"] > before["timeline"]),
-        default=0.0,
-    )

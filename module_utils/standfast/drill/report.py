@@ -19,13 +19,12 @@ from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from .availability import TAIL, loss_at_most
 from .checker import FAIL, LATEST_S, PASS, VOID, Event, History, Verdict, check
 from .faults import FAULTS
 from .pictures import Distribution, Timeline, distribution, timeline
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The confidence of the statement about losses.
-CONFIDENCE = 0.95
 # What neither XML 1.0 (section 2.2) nor UTF-8 can carry: programs print it, and histories keep it.
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # The lines beside a picture, each of some figures that belong together; those of HARM must be 0.
@@ -186,14 +185,6 @@ def facts(drills: Iterable[Judged], name: str) -> list[str]:
     return list(dict.fromkeys(str(drill.history.header[name]) for drill in drills if name in drill.history.header))
 
 
-def loss_bound(drills: int) -> float:
-    """How probable a loss in one drill may still be after so many (at least one) without any.
-
-    The exact binomial bound (Clopper and Pearson, 1934) for no event in n: 1 - (1 - confidence)^(1/n).
-    """
-    return float(1 - (1 - CONFIDENCE) ** (1 / drills))
-
-
 def html(drills: Sequence[Judged]) -> str:
     """The report as one file that needs no other."""
     environment = Environment(
@@ -219,8 +210,8 @@ def html(drills: Sequence[Judged]) -> str:
         profiles=facts(drills, "profile"),
         seeds=facts(drills, "seed"),
         lost=lost,
-        loss_bound=loss_bound(len(lost)) if lost else None,
-        confidence=CONFIDENCE,
+        loss_bound=loss_at_most(len(lost)) if lost else None,
+        confidence=1 - TAIL,
         pause=LATEST_S,
     )
     return _legal(text)
