@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from standfast.drill import history
-from standfast.drill.checker import FAIL, PASS, VOID, History, Verdict, check
+from standfast.drill import report as reports
+from standfast.drill.checker import FAIL, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError, Hosts
 from standfast.drill.layers import layers, longest
@@ -46,9 +47,9 @@ class Range:
     topology: Mapping[str, Any]
     histories: Path
 
-    def drill(self, fault: str, target: str = "") -> Drill:
+    def drill(self, fault: str, target: str = "", seed: int | None = None) -> Drill:
         """One drill, which says what it does."""
-        return Drill(Path(self.inventory), FAULTS[fault], self.known, self.topology, print, target)
+        return Drill(Path(self.inventory), FAULTS[fault], self.known, self.topology, print, target, seed)
 
 
 @task(name="list", help=INVENTORY)
@@ -99,7 +100,8 @@ def run(
             print("\n".join(here.drill(fault, target).plan()))
             return
         _confirm(here, cluster)
-        _course(here, [(fault, target)] * rounds)
+        judged = _course(here, [(fault, target)] * rounds)
+    _leave([drill.verdict for drill in judged], rounds)
 
 
 @task(
@@ -123,9 +125,16 @@ def suite(
     """Run many drills, each when the service is fully redundant again. Exit codes as of drill.run, the worst counts."""
     with refusals(inventory):
         here = _range(inventory, histories)
-        names = chosen(faults, tag, seed)
+        drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
+        drills = [(name, "") for _ in range(rounds) for name in chosen(faults, tag, drawn)]
         _confirm(here, cluster)
-        _course(here, [(name, "") for _ in range(rounds) for name in names])
+        judged = _course(here, drills, None if faults else drawn)
+    stem = here.histories / f"suite-{judged[0].history.header['begun']}"
+    _write(
+        judged,
+        {f"{stem}.html": reports.html, f"{stem}.xml": reports.junit, f"{stem}.json": reports.as_json},
+    )
+    _leave([drill.verdict for drill in judged], len(drills))
 
 
 @task(positional=["path"], help={**RUNNING, "path": "a history"})
@@ -140,22 +149,30 @@ def replay(
     """Run the drill of a history again. Exit codes as of drill.run."""
     with refusals(inventory):
         here = _range(inventory, histories)
-        header = _read(path)[Path(path)][0]
+        header = next(iter(_read(path).values()))[0]
         _known([str(header.get("fault"))])
         _confirm(here, cluster)
-        _course(here, [(str(header["fault"]), str(header["target"]))] * rounds)
+        judged = _course(here, [(str(header["fault"]), str(header.get("target", "")))] * rounds)
+    _leave([drill.verdict for drill in judged], rounds)
 
 
-@task(positional=["path"], help={"path": "a history, or a folder of them and of such folders"})
-def report(context: Context, path: str) -> None:  # noqa: ARG001
+@task(
+    positional=["path"],
+    help={
+        "path": "a history, or a folder of them and of such folders",
+        "html": "file for a page with pictures",
+        "junit": "file for a CI server",
+        "json": "file for other programs",
+    },
+)
+def report(context: Context, path: str, html: str = "", junit: str = "", json: str = "") -> None:  # noqa: ARG001
     """Judge saved histories again. Exit codes as of drill.run, the worst counts."""
     with refusals(path):
-        histories = _read(path)
-    verdicts = []
-    for found, events in histories.items():
-        verdicts.append(check(events))
-        show(verdicts[-1], events, found)
-    _leave(verdicts)
+        drills = reports.judge((file.name, events) for file, events in _read(path).items())
+    for drill in drills:
+        show(drill)
+    _write(drills, {html: reports.html, junit: reports.junit, json: reports.as_json})
+    _leave([drill.verdict for drill in drills])
 
 
 def _range(inventory: str, histories: str) -> Range:
@@ -182,10 +199,9 @@ def chosen(faults: str, tag: str, seed: int) -> list[str]:
     for family in wanted:
         if family not in families:
             raise RefusedError(f"tag: seen {family}; expected some of {', '.join(families)}; mend: see fab drill.list")
-    drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
-    print(f"order drawn from seed {drawn}; --seed={drawn} repeats it")
+    print(f"order drawn from seed {seed}; --seed={seed} repeats it")
     names = [fault.name for fault in FAULTS.values() if fault.family in wanted]
-    random.Random(drawn).shuffle(names)  # noqa: S311 - an order, no secret
+    random.Random(seed).shuffle(names)  # noqa: S311 - an order, no secret
     return names
 
 
@@ -200,11 +216,11 @@ def _confirm(here: Range, given: str) -> None:
         )
 
 
-def _course(here: Range, drills: Sequence[tuple[str, str]]) -> None:
+def _course(here: Range, drills: Sequence[tuple[str, str]], seed: int | None = None) -> list[reports.Judged]:
     """Run drills one after the other, keep and judge their histories; a table of them if there are several."""
-    verdicts: list[Verdict] = []
+    judged: list[reports.Judged] = []
     for number, (fault, target) in enumerate(drills):
-        drill = here.drill(fault, target)
+        drill = here.drill(fault, target, seed)
         try:
             with _watched(drill):
                 events: Sequence[Mapping[str, Any]] = drill.run()
@@ -212,17 +228,17 @@ def _course(here: Range, drills: Sequence[tuple[str, str]]) -> None:
             print(f"{fault}: broken off: {error}")
             events = error.events
         except (HostError, RefusedError) as error:
-            if not verdicts:
+            if not judged:
                 raise
-            print(f"{fault}: {error}")
-            print(f"not run: {', '.join(name for name, _ in drills[number:])}")
-            verdicts.append(Verdict(fault, voids=["not run"]).close())
+            print(f"{fault}: {error}\nnot run: {', '.join(name for name, _ in drills[number:])}")
             break
-        verdicts.append(check(events))
-        show(verdicts[-1], events, history.save(here.histories, events))
-    if len(verdicts) > 1:
-        screen.console().print(table(verdicts, here.topology))
-    _leave(verdicts)
+        path = history.save(here.histories, events)
+        judged += reports.judge([(path.name, events)])
+        show(judged[-1])
+        print(f"  history: {path}")
+    if len(drills) > 1:
+        screen.console().print(table([drill.verdict for drill in judged], here.topology))
+    return judged
 
 
 @contextmanager
@@ -261,12 +277,12 @@ def _read(path: str) -> dict[Path, list[dict[str, Any]]]:
         raise RefusedError(f"path: seen {error}; expected JSON lines; mend: leave that file out") from error
 
 
-def show(verdict: Verdict, events: Sequence[Mapping[str, Any]], path: Path) -> None:
+def show(drill: reports.Judged) -> None:
     """One verdict, for people."""
-    figures = verdict.figures
-    print(f"{verdict.outcome.upper()} {verdict.fault}: {path}")
-    print("  " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
-    parts = layers(History(events[0], events[1:]))
+    verdict = drill.verdict
+    print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.name}")
+    print("  " + ", ".join(f"{name} {value:.3g}" for name, value in verdict.figures.items()))
+    parts = layers(drill.history)
     if most := longest(parts):
         print("  " + ", ".join(f"{part.name} {part.seconds:.2f} s" for part in parts))
         print(f"  the longest part, until {most.name}, depends on {most.setting}")
@@ -290,7 +306,16 @@ def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
     return made
 
 
-def _leave(verdicts: Sequence[Verdict]) -> None:
-    outcomes = {verdict.outcome for verdict in verdicts}
+def _write(drills: Sequence[reports.Judged], wanted: Mapping[str, Callable[[Sequence[reports.Judged]], str]]) -> None:
+    """Reports as files, by their names; one without a name is not wanted."""
+    for name, make in wanted.items():
+        if name:
+            Path(name).write_text(make(drills), encoding="utf-8")
+            print(f"report: {name}")
+
+
+def _leave(verdicts: Sequence[Verdict], expected: int = 0) -> None:
+    """The exit code of the worst; a drill that was to be run and was not proves nothing."""
+    outcomes = {verdict.outcome for verdict in verdicts} | ({VOID} if len(verdicts) < expected else set())
     if outcomes != {PASS}:
         raise Exit(code=FAILED if FAIL in outcomes else UNKNOWN)

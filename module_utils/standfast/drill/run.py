@@ -74,7 +74,10 @@ class Progress:
 
 @dataclass
 class Drill:
-    """One fault against one inventory. `say` gets a line for each phase, `watch` what is seen, twice a second."""
+    """One fault against one inventory. `say` gets a line for each phase, `watch` what is seen, twice a second.
+
+    seed: from which the order of a suite was drawn, for its report.
+    """
 
     inventory: Path
     fault: Fault
@@ -82,6 +85,7 @@ class Drill:
     topology: Mapping[str, Any]
     say: Report
     target: str = ""
+    seed: int | None = None
     watch: Callable[[Progress], None] | None = None
     periods: Periods = field(default_factory=Periods)
     timeout_s: float = 1.0
@@ -315,6 +319,7 @@ class _Course:
             "drill": self.identity,
             "begun": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
             "target": self.drill.target,
+            **({} if self.drill.seed is None else {"seed": self.drill.seed}),
             "cluster": self.topology["cluster_name"],
             "profile": self.topology["profile"]["name"],
             "fault": self.fault.name,
