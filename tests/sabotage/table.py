@@ -37,6 +37,13 @@ PACKAGE = "module_utils/standfast"
 
 # Killed without a host, in a copy of the tree.
 CHEAP = [
+    Saboteur(
+        "slower restart after each crash",
+        "roles/postgresql/files/root/etc/systemd/system/patroni.service.d/50-standfast.conf",
+        "RestartSec=100ms\n",
+        "RestartSec=100ms\nRestartSteps=6\nRestartMaxDelaySec=10s\n",
+        f"{GUARDS}::test_daemon_returns_from_its_tenth_crash_as_fast_as_from_its_first",
+    ),
     # -- who holds the virtual address --
     Saboteur(
         "equal priorities",

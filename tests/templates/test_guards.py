@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.templates.rendering import TOPOLOGIES, Placed, evaluated, placed
 from tests.templates.table import HOSTS
 
 DATABASE = "db1"
+ROLES = Path(__file__).parents[2] / "roles"
 
 
 @cache
@@ -216,3 +218,19 @@ def test_files_with_secrets_are_closed_and_stay_out_of_diffs() -> None:
     for file in found:
         assert file.secret, f"{file.destination} would be shown by --diff"
         assert file.mode in ("0600", "0640"), f"{file.destination} has mode {file.mode}"
+
+
+# -- units -------------------------------------------------------------------------------------------
+
+
+def test_daemon_returns_from_its_tenth_crash_as_fast_as_from_its_first() -> None:
+    """systemd counts automatic restarts until somebody starts the unit by hand, and RestartSteps with them."""
+    found = [
+        path for path in ROLES.rglob("*") if path.is_file() and "Restart=always" in path.read_text(encoding="utf-8")
+    ]
+    assert len(found) >= 4
+    for path in found:
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"^RestartSec=", text, re.MULTILINE), path
+        assert "RestartSteps" not in text, path
+        assert re.search(r"^StartLimitIntervalSec=0$", text, re.MULTILINE), path
