@@ -88,12 +88,16 @@ def test_moved_address_has_two_parts() -> None:
             {"event": "addresses", "at": 5.3, "host": "balancer1", "held": [VIP]},
             {"event": "addresses", "at": 5.5, "host": "balancer2", "held": [VIP]},
             {"event": "request", "at": 5.6, "end": 5.8, "outcome": "ok"},
+            {"event": "request", "at": 5.8, "end": 5.9, "outcome": "ok"},
         ],
     )
     assert [(part.name, round(part.seconds, 3)) for part in layers(history)] == [
         ("address moved", 0.4),
         ("address served", 0.3),
     ]
+    # Sampled late: it was served there already.
+    history.events[6]["at"] = 5.85  # type: ignore[index]
+    assert [round(part.seconds, 3) for part in layers(history)] == [0.7, 0.0]
 
 
 def test_service_that_nobody_took_over_has_no_parts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .checker import Event, History
 
@@ -37,9 +38,9 @@ def layers(history: History) -> list[Layer]:
 
     detected: until the former leader's key was gone from etcd. elected: until another member had it. promoted:
     until that one was seen to take writes. routed: until a new client's write was acknowledged by it.
-    reconnected: until that of a client that keeps its session was. The same for a virtual address: moved, until
-    another balancer carried it, and served, until a request was. A part that was over before the one in front of
-    it took no time.
+    reconnected: until that of a client that keeps its session was. A virtual address: moved, until another balancer
+    carried it, and served, until a request was, both within the longest time without one. A part that was over
+    before the one in front of it took no time.
     """
     injected = history.phase("inject")
     before, after = history.service("before"), history.service("after")
@@ -84,13 +85,14 @@ def _address(history: History, injected: float, former: str) -> Iterator[Layer]:
         for event in history.of("addresses")
         if event["host"] != former and event["at"] >= injected and address in event["held"]
     ]
-    arrived = min(moved, default=injected)
-    served = [event for event in history.of("request") if event["outcome"] == "ok"]
-    return _parts(
-        [event["end"] for event in served if event["end"] < arrived],
-        injected,
-        {"address moved": moved, "address served": [event["end"] for event in served if event["at"] >= arrived]},
-    )
+    served = sorted(event["end"] for event in history.of("request") if event["outcome"] == "ok")
+    gaps = [(start, end) for start, end in pairwise(served) if end > injected]
+    if moved and gaps:
+        start, end = max(gaps, key=lambda gap: gap[1] - gap[0])
+        # A request may be served before a sample shows the address.
+        arrived = min(max(min(moved), start), end)
+        yield Layer("address moved", float(arrived - start))
+        yield Layer("address served", float(end - arrived))
 
 
 def _parts(served: Sequence[float], injected: float, moments: Mapping[str, Sequence[float]]) -> Iterator[Layer]:
