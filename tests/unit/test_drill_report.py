@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import struct
 import subprocess
 import zlib
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,9 +21,7 @@ from standfast.drill.checker import FAIL, PASS, VOID
 from standfast.drill.pictures import SILENT, Lane, Run, Timeline, nice, runs
 from standfast.drill.report import Judged, as_json, classes, html, judge, junit, outcome
 
-from tests.unit.drill_histories import BACK, END, INJECT, history
-
-Events = list[dict[str, Any]]
+from tests.unit.drill_histories import Case, Events, simulate
 
 HOSTILE = """<script>alert("x")</script> & </svg> ]]> ' {{ 7 * 7 }} \x00\x1b[31m\ud800"""
 LEGAL = HOSTILE.replace("\x00\x1b", "\ufffd\ufffd").replace("\ud800", "\ufffd")
@@ -30,16 +31,59 @@ def of(events: Events, kind: str) -> Events:
     return [event for event in events if event["event"] == kind]
 
 
+CASE = Case(
+    fault="crash_with_failover",
+    databases=3,
+    balancers=2,
+    addresses=1,
+    away_s=2.0,
+    hold_s=0.0,
+    slack_s=0.5,
+    uncertainty_s=0.001,
+    commits=0.5,
+    write_period_s=0.02,
+    role_period_s=0.1,
+    address_period_s=0.05,
+    timeout_s=0.02,
+    clock_s=0.0,
+    seed=178,
+)
+FAULT = {"fault": "postgres-crash", "bound": "postgres-crash", "bound_s": 3.0}
+
+
 def sound(**header: Any) -> Events:
-    events = history()
-    events[0] |= {"cluster": "books", "profile": "fast", "request_period_s": 0.02, **header}
+    events = simulate(CASE)
+    events[0] |= {**FAULT, "cluster": "books", "profile": "fast", **header}
     return events
+
+
+def away(events: Events) -> tuple[float, float]:
+    """The longest time between two writes that were served: the ends of both."""
+    served = sorted(event["end"] for event in of(events, "write") if event["outcome"] == "ok")
+    return max(pairwise(served), key=lambda pair: pair[1] - pair[0])
+
+
+def outage(events: Events) -> float:
+    last, first = away(events)
+    return first - last
+
+
+SOUND = sound()
+INJECT = next(event["at"] for event in of(SOUND, "phase") if event["name"] == "inject")
+BACK = INJECT + CASE.away_s
+END = max(event["at"] for event in of(SOUND, "end"))
+PRIMARY, SUCCESSOR = (event["leader"] for event in of(SOUND, "service"))
+(OTHER,) = {*CASE.database_names} - {PRIMARY, SUCCESSOR}
+HOLDER = of(SOUND, "service")[0]["holder"]
+(IDLE,) = {*CASE.balancer_names} - {HOLDER}
+OUTAGE = outage(SOUND)
 
 
 def failed(**header: Any) -> Events:
     events = sound(**header)
+    lost = [event for event in of(events, "write") if event["outcome"] == "ok"][17]
     for event in of(events, "final"):
-        event["rows"].pop(17)
+        event["rows"].remove([lost["client"], lost["key"]])
     return events
 
 
@@ -52,7 +96,7 @@ def void(**header: Any) -> Events:
 def hostile() -> Events:
     events = sound(cluster=HOSTILE, profile=HOSTILE, seed=HOSTILE, fault=HOSTILE, family=HOSTILE, targets=[HOSTILE])
     for event in events:
-        if event.get("host") == "db3":
+        if event.get("host") == OTHER:
             event["host"] = HOSTILE
         if event["event"] == "phase" and event["name"] == "redundant":
             events.append({**event, "name": HOSTILE})
@@ -207,8 +251,9 @@ def test_figures_are_of_drills_that_prove_something() -> None:
             event["end"] += 0.6
     (found,) = classes(judge([("one", sound()), ("two", failed()), ("three", slow)]))
     assert len(found.drills) == 3
-    assert (found.median("ledger_outage_s"), found.max("ledger_outage_s")) == pytest.approx((2.02, 2.02))
-    assert (found.bound, found.ratio, found.total("lost"), found.leader_changes) == (3, pytest.approx(2.02 / 3), 1, 2)
+    assert (found.median("ledger_outage_s"), found.max("ledger_outage_s")) == pytest.approx((OUTAGE, OUTAGE))
+    assert found.ratio == pytest.approx(OUTAGE / 3)
+    assert (found.bound, found.total("lost"), found.leader_changes) == (3, 1, 2)
 
 
 def test_class_without_proof_has_no_figures() -> None:
@@ -237,7 +282,9 @@ def test_distribution_counts_the_outages_up_to_each_value() -> None:
     database = next(series for series in drawn.series if series.name == "database")
     assert [y for _, y in database.points] == [(drawn.top + drawn.bottom) / 2, drawn.top]
     per_second = (drawn.bound - drawn.left) / 3
-    assert [(x - drawn.left) / per_second for x, _ in database.points] == pytest.approx([2.02, 2.52], abs=0.01)
+    assert [(x - drawn.left) / per_second for x, _ in database.points] == pytest.approx(
+        [OUTAGE, outage(later)], abs=0.01
+    )
     (single,) = classes(judge([("one", sound())]))
     assert single.distribution() is None
 
@@ -245,21 +292,31 @@ def test_distribution_counts_the_outages_up_to_each_value() -> None:
 # -- timelines -------------------------------------------------------------------------------------
 
 
+def first(host: str, **said: Any) -> Any:
+    """When a host said so for the first time, in seconds since the fault."""
+    own = (event for event in SOUND if event.get("host") == host and said.items() <= event.items())
+    return pytest.approx(min(event["at"] for event in own) - INJECT, abs=0.02)
+
+
 def test_bands_are_the_roles_and_the_addresses() -> None:
     found = picture(sound())
     bands = {
-        lane.label: [(bar.state, round(seconds(found, bar.x), 1)) for bar in lane.bars]
+        lane.label: [(bar.state, seconds(found, bar.x)) for bar in lane.bars]
         for lane in found.lanes
         if lane.kind == "band"
     }
     assert bands == {
-        "db1": [("primary", -5.0), ("silent", 0.0), ("replica", 3.0)],
-        "db2": [("replica", -5.0), ("primary", 1.5)],
-        "db3": [("replica", -5.0)],
-        "balancer1": [("holds", -5.0)],
-        "balancer2": [("empty", -5.0)],
+        PRIMARY: [
+            ("primary", first(PRIMARY, replica=False)),
+            ("silent", first(PRIMARY, error="connection refused")),
+            ("replica", first(PRIMARY, replica=True)),
+        ],
+        SUCCESSOR: [("replica", first(SUCCESSOR, replica=True)), ("primary", first(SUCCESSOR, replica=False))],
+        OTHER: [("replica", first(OTHER, replica=True))],
+        HOLDER: [("holds", first(HOLDER, event="addresses"))],
+        IDLE: [("empty", first(IDLE, event="addresses"))],
     }
-    assert [lane.label for lane in found.lanes if lane.strong] == ["db1"]
+    assert [lane.label for lane in found.lanes if lane.strong] == [PRIMARY]
 
 
 def test_host_that_never_answers_has_a_band() -> None:
@@ -280,7 +337,8 @@ def test_fault_bound_and_outage_are_where_they_were() -> None:
     assert (seconds(found, x), seconds(found, x + width)) == pytest.approx((0, 2), abs=0.02)
     assert found.bound is not None
     assert seconds(found, found.bound) == pytest.approx(3, abs=0.02)
-    for label, start, end, text in (("bound", 0, 3, "3.00 s"), ("database outage", -0.015, 2.005, "2.02 s")):
+    last, served = (at - INJECT for at in away(SOUND))
+    for label, start, end, text in (("bound", 0, 3, "3.00 s"), ("database outage", last, served, f"{OUTAGE:.2f} s")):
         (bar,) = lane(found, "measure", label).bars
         assert (seconds(found, bar.x), seconds(found, bar.x + bar.width)) == pytest.approx((start, end), abs=0.02)
         assert bar.text
@@ -289,18 +347,18 @@ def test_fault_bound_and_outage_are_where_they_were() -> None:
 
 def test_outage_is_drawn_where_it_was() -> None:
     events = sound()
-    events[:] = [e for e in events if not (e["event"] == "request" and BACK + 1 <= e["at"] < BACK + 2)]
+    events[:] = [e for e in events if not (e["event"] == "request" and BACK + 1 <= e["at"] < BACK + 3.5)]
     found = picture(events)
     (bar,) = lane(found, "measure", "web outage").bars
-    assert (seconds(found, bar.x), seconds(found, bar.x + bar.width)) == pytest.approx((3, 4), abs=0.05)
+    assert (seconds(found, bar.x), seconds(found, bar.x + bar.width)) == pytest.approx((3, 5.5), abs=0.05)
 
 
 def test_word_that_does_not_fit_is_left_out() -> None:
     events = sound()
     for event in of(events, "role"):
-        if event["host"] == "db3" and BACK + 1 <= event["at"] < BACK + 1.5:
+        if event["host"] == OTHER and BACK + 1 <= event["at"] < BACK + 1.5:
             event["error"] = "refused"
-    bars = lane(picture(events), "band", "db3").bars
+    bars = lane(picture(events), "band", OTHER).bars
     assert [(bar.state, bar.text.text if bar.text else "") for bar in bars] == [
         ("replica", "replica"), ("silent", ""), ("replica", "replica"),
     ]  # fmt: skip
@@ -312,21 +370,34 @@ def test_outage_beyond_what_is_allowed_looks_so(bound: float, state: str) -> Non
     assert bar.state == state
 
 
+def slots(kind: str, outcome: str) -> Counter[float]:
+    """How many ended so in each tenth of a second since the fault."""
+    ended = (event["end"] - INJECT for event in of(SOUND, kind) if event["outcome"] == outcome)
+    return Counter(math.floor(at * 10) / 10 for at in ended)
+
+
 def test_clients_are_counted_by_time_slot() -> None:
     found = picture(sound())
-    writes = lane(found, "rate", "writes")
-    assert writes.note == "100/s"
+    writes, served = lane(found, "rate", "writes"), slots("write", "ok")
+    most = max(served.values())
+    assert writes.note == f"{most * 10}/s"
     steps = [tuple(map(float, step)) for step in re.findall(r"H([\d.]+)V([\d.]+)", writes.path)]
     heights = [(round(seconds(found, x), 1), writes.y + writes.height - y) for x, y in steps]
-    assert (0.0, 0.0) in heights
-    assert (2.0, writes.height) in heights
-    refused = lane(found, "failures", "refused")
-    assert refused.note == "198"
-    assert [(round(seconds(found, bar.x), 1), round(seconds(found, bar.x + bar.width), 1)) for bar in refused.bars] == [
-        (0, 2)
-    ]
-    assert lane(found, "failures", "unknown").note == "2"
-    assert not lane(found, "failures", "failed").bars
+    gone = heights.index((0.1, 0.0))
+    assert heights[gone + 1] == pytest.approx((2.0, writes.height * served[2.0] / most), abs=0.05)
+    assert max(height for _, height in heights) == writes.height
+    for word, kind, ended in (
+        ("refused", "write", "fail"),
+        ("unknown", "write", "unknown"),
+        ("failed", "request", "fail"),
+    ):
+        failures, counts = lane(found, "failures", word), slots(kind, ended)
+        assert failures.note == str(counts.total())
+        (bar,) = failures.bars
+        assert seconds(found, bar.x) == pytest.approx(min(counts), abs=0.02)
+        assert seconds(found, bar.x + bar.width) == pytest.approx(max(counts) + 0.1, abs=0.02)
+    served_web = [event for event in sound() if event["event"] != "request" or event["outcome"] == "ok"]
+    assert not lane(picture(served_web), "failures", "failed").bars
 
 
 def test_time_after_the_last_change_is_left_out() -> None:
@@ -338,7 +409,9 @@ def test_time_after_the_last_change_is_left_out() -> None:
     later = [{**event, "at": event["at"] + 0.5 * number} for number in range(1, 400) for event in last]
     found = picture([*events, *later])
     assert float(found.ticks[-1][1]) <= 8
-    assert [marker.text.text for marker in found.markers if "→" in marker.text.text] == ["redundant 210.00 s →"]
+    assert [marker.text.text for marker in found.markers if "→" in marker.text.text] == [
+        f"redundant {END + 200 - INJECT:.2f} s →"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -373,9 +446,9 @@ def test_junit_has_a_case_for_each_drill() -> None:
     cases = {case.attrib["name"]: case for case in root.iter("testcase")}
     assert list(cases) == ["one.jsonl", "two.jsonl", "three.jsonl"]
     assert cases["one.jsonl"].attrib["classname"] == "drills.process.postgres-crash"
-    assert float(cases["one.jsonl"].attrib["time"]) == pytest.approx(END - 0 + 0.9, abs=0.1)
+    assert float(cases["one.jsonl"].attrib["time"]) == pytest.approx(SOUND[-1]["at"] - 0, abs=0.001)
     assert [child.tag for child in cases["one.jsonl"]] == ["system-out"]
-    assert "ledger_outage_s 2.02" in (cases["one.jsonl"].findtext("system-out") or "")
+    assert f"ledger_outage_s {OUTAGE:g}" in (cases["one.jsonl"].findtext("system-out") or "")
     failure, error = cases["two.jsonl"].find("failure"), cases["three.jsonl"].find("error")
     assert failure is not None
     assert error is not None
