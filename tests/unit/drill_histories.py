@@ -368,6 +368,7 @@ class Simulation:
         return {
             "event": "drill",
             "drill": "simulated",
+            "begun": "20260101T000000Z",
             "fault": case.fault,
             "family": course.family,
             "targets": course.targets,

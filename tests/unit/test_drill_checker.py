@@ -170,8 +170,7 @@ def test_history_without_its_end_never_passes(case: Case, share: float) -> None:
 
 @given(case=any_case, share=st.floats(0.001, 1, exclude_max=True))
 def test_file_that_is_cut_off_never_passes(tmp_path_factory: pytest.TempPathFactory, case: Case, share: float) -> None:
-    path = tmp_path_factory.getbasetemp() / "history.jsonl"
-    history.save(path, simulate(case))
+    path = history.save(tmp_path_factory.getbasetemp(), simulate(case))
     whole = path.read_text()
     assert check(history.load(path)).outcome == PASS
     # The last line's end may be missing: nothing is lost with it.
@@ -180,8 +179,7 @@ def test_file_that_is_cut_off_never_passes(tmp_path_factory: pytest.TempPathFact
 
 
 def test_line_that_is_cut_off_is_void_even_if_nothing_else_is_missing(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    history.save(path, simulate(CASES[0]))
+    path = history.save(tmp_path, simulate(CASES[0]))
     path.write_text(path.read_text() + '{"event": "requ')
     assert check(history.load(path)).outcome == VOID
 
