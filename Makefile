@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap up down status check lint docs test endurance sabotage mutants lock distclean
+.PHONY: help bootstrap up down status check lint docs test sabotage mutants lock distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -60,11 +60,7 @@ test: check ## everything that CI runs
 	python -m tests.sabotage
 	pytest tests/lab/live
 	molecule destroy
-	molecule test --all --exclude degraded --exclude reboot
-
-endurance: bootstrap ## the tests that take too long for CI: restarts of every host, and converges that cannot end
-	molecule destroy
-	molecule test --all $(foreach scenario,doors leader_failover vip_failover,--exclude $(scenario))
+	molecule test --all
 
 sabotage: bootstrap ## break the project and a running lab, one thing at a time: a test must notice each
 	@python -m tests.sabotage --inventory $(INVENTORY)
