@@ -94,6 +94,12 @@ CALM = Trial(
 SERIAL = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen that folds no line, whatever the tests run in."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def history() -> Events:
     """A drill of which clients were away for two seconds; every list in it is new."""
     return copy.deepcopy(SOUND)
