@@ -14,6 +14,7 @@ short_description: End a run before one of its tasks
 description:
   - Sends the signal STANDFAST_END_BY to the run's process group before any host begins the task STANDFAST_END_AT,
     which is a task's name, or its number in the order of beginning, those that are skipped included.
+  - A run that comes to its end says how many tasks it had.
 """
 
 
@@ -36,3 +37,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if os.environ["STANDFAST_END_AT"] in (name, str(self._begun)):
             self._display.display(f"END_RUN before {name}")
             os.killpg(0, int(os.environ["STANDFAST_END_BY"]))
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ARG002 - Ansible's signature
+        """At the end."""
+        self._display.display(f"END_RUN after {self._begun} tasks")
