@@ -14,7 +14,7 @@ short_description: End a run before one of its tasks
 description:
   - Sends the signal STANDFAST_END_BY to the run's process group before any host begins the task STANDFAST_END_AT,
     which is a task's name, or its number in the order of beginning, those that are skipped included.
-  - A run that comes to its end says how many tasks it had.
+  - After each playbook that comes to its end it says how many tasks there were until then.
 """
 
 
