@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab import image, machine, ssh
 from lab.inventory import Host, Lab
-from lab.process import REPOSITORY, LabError, podman, run, step
+from lab.process import REPOSITORY, LabError, OverdueError, podman, run, step
 
 # As on a server of their own, less what belongs to the whole machine: the clock (SYS_TIME),
 # kernel modules, reboot.
@@ -33,7 +33,10 @@ BOOT_DEADLINE = 120
 
 # PostgreSQL writes a checkpoint first.
 SHUTDOWN_DEADLINE = 90
-KILLED = 128 + signal.SIGKILL
+# systemd's own signal for it, as in systemd(1).
+SHUT_DOWN = signal.SIGRTMIN + 3
+# What keeps a host from ending: the units it waits for, and what runs in them.
+BUSY = "systemctl list-jobs; ps -eo pid,ppid,stat,etimes,wchan:20,args --forest"
 
 SETTLED = """
 until state=$(systemctl is-system-running --wait 2>&1) || [ "$state" = degraded ]; do
@@ -132,17 +135,34 @@ def boot(lab: Lab, host: Host) -> None:
     wait_until_up(lab, host)
 
 
-def stop(hosts: Sequence[Host], *, power_cut: bool = False) -> None:
-    """Shut running hosts down, all at once, as their systemd does it; with `power_cut` they just end."""
+def running(hosts: Sequence[Host]) -> list[Host]:
+    """Those of the hosts that run."""
+    found = json.loads(podman("inspect", *(host.container for host in hosts)))
+    return [host for host, each in zip(hosts, found, strict=True) if each["State"]["Running"]]
+
+
+def end(hosts: Sequence[Host], how: int) -> None:
+    """Send each host's systemd a signal, and return when the hosts have ended; OverdueError if they do not."""
     names = [host.container for host in hosts]
-    if power_cut:
-        podman("kill", *names)
-        podman("wait", *names)
+    podman("kill", f"--signal={how:d}", *names)
+    podman("wait", *names, deadline=SHUTDOWN_DEADLINE)
+
+
+def stop(hosts: Sequence[Host], *, power_cut: bool = False) -> None:
+    """Shut running hosts down, all at once, as their systemd does it; with `power_cut` they just end.
+
+    One that takes too long is killed, and LabError says what it was busy with.
+    """
+    if not (up := running(hosts)):
         return
-    podman("stop", f"--time={SHUTDOWN_DEADLINE}", *names, deadline=2 * SHUTDOWN_DEADLINE)
-    for host, ended in zip(hosts, json.loads(podman("inspect", *names)), strict=True):
-        if ended["State"]["ExitCode"] == KILLED:
-            raise LabError(f"{host.name} did not shut down within {SHUTDOWN_DEADLINE} s, and was killed")
+    try:
+        end(up, signal.SIGKILL if power_cut else SHUT_DOWN)
+    except OverdueError:
+        late = running(up)
+        busy = [f"=== {host.name}\n{podman('exec', host.container, 'sh', '-c', BUSY)}" for host in late]
+        end(late, signal.SIGKILL)
+        names = ", ".join(host.name for host in late)
+        raise LabError("\n".join([f"killed after {SHUTDOWN_DEADLINE} s of shutting down: {names}", *busy])) from None
 
 
 def restart(lab: Lab, hosts: Sequence[Host], *, power_cut: bool = False) -> None:

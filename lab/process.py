@@ -15,6 +15,10 @@ class LabError(Exception):
     """Something the user has to know; the text says what was seen and what mends it."""
 
 
+class OverdueError(LabError):
+    """A program that did not end in its time."""
+
+
 def privileged() -> list[str]:
     """What goes before a command that root has to run: nothing, or sudo that never asks."""
     return [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
@@ -29,7 +33,7 @@ def run(
 ) -> str:
     """Run a program and return its standard output; LabError with its output if it fails.
 
-    `deadline` is in seconds. A noisy program's output goes to the file `log`, whose path and
+    `deadline` is in seconds; past it the program is killed, and the error is an OverdueError. A noisy program's output goes to the file `log`, whose path and
     last lines are in the error.
     """
     command = [str(argument) for argument in arguments]
@@ -47,7 +51,7 @@ def run(
         except FileNotFoundError as error:
             raise LabError(f"{command[0]} is not installed: run `make bootstrap`") from error
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"not done after {deadline:g} s: {' '.join(command)}") from error
+            raise OverdueError(f"not done after {deadline:g} s: {' '.join(command)}") from error
     if done.returncode == 0:
         return done.stdout or ""
     if log:

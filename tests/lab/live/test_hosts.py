@@ -165,6 +165,20 @@ def test_second_up_starts_nothing_and_a_stopped_host_keeps_its_files() -> None:
     assert on("one", "test -e /root/kept && grep --count kept /etc/hosts") == "1"
 
 
+# Holds a shutdown up.
+STUBBORN = """
+systemd-run --quiet --unit=stubborn --property=KillMode=none --property=ExecStop='sleep 1234' sleep infinity
+"""
+
+
+def test_host_that_does_not_shut_down_is_killed_and_says_what_it_was_busy_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    on("one", STUBBORN)
+    monkeypatch.setattr(hosts, "SHUTDOWN_DEADLINE", 5)
+    with pytest.raises(LabError, match=r"(?s)after 5 s of shutting down: one\n.*stubborn\.service +stop.*sleep 1234"):
+        hosts.stop(LAB.select(["one", "two"]))
+    assert hosts.up(LAB, LAB.hosts) == ["one", "two"]
+
+
 # Tells an orderly end from a sudden one.
 WITNESS = """
 systemd-run --quiet --unit=witness --property=ExecStop='touch /root/stopped' sleep infinity
