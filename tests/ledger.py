@@ -80,7 +80,7 @@ class Ledger:
     def longest_gap_s(self) -> float:
         """The longest time between two acknowledged writes."""
         moments = [event["end"] for event in self.events if event["outcome"] == "ok"]
-        return longest_gap(moments, min(moments), max(moments))[0]
+        return longest_gap(moments, min(moments), max(moments)).seconds
 
     def assert_kept(self) -> None:
         """Each member has, once it has replayed all, each acknowledged write once, and none that was surely refused."""

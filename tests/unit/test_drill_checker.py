@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from standfast.drill import history
-from standfast.drill.checker import FAIL, PASS, VOID, Span, Verdict, check, longest_gap, overlaps, spans
+from standfast.drill.checker import FAIL, PASS, VOID, Gap, Span, Verdict, check, longest_gap, overlaps, spans
 
 from tests.mutants import hunt
 from tests.mutants.table import EVIDENCE, MUTANTS, SAFETY, Mutant, Story
@@ -228,13 +228,13 @@ def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
 
 
 def test_gap_that_never_closes_is_told() -> None:
-    assert longest_gap([1, 2, 3], 2.5, 10) == (7, True)
-    assert longest_gap([1, 2, 9, 9.5], 2.5, 10) == (7, False)
-    assert longest_gap([], 2, 10) == (8, True)
+    assert longest_gap([1, 2, 3], 2.5, 10) == Gap(3, 10)
+    assert longest_gap([1, 2, 9, 9.5], 2.5, 10) == Gap(2, 9)
+    assert longest_gap([], 2, 10) == Gap(2, 10)
 
 
 def test_gap_that_was_open_from_the_start_is_counted() -> None:
-    assert longest_gap([8], 2, 10) == (6, False)
+    assert longest_gap([8], 2, 10) == Gap(2, 8)
 
 
 def test_span_ends_with_silence_and_with_another_mark() -> None:

@@ -51,6 +51,7 @@ def lost_primary() -> History:
             {"event": "role", "at": 31.3, "end": 31.4, "host": "db2", "replica": False},
             write(31.9, NEW),
             write(32.0, NEW, "session"),
+            {"event": "phase", "at": 55.0, "name": "healed"},
         ],
     )
 
@@ -89,6 +90,7 @@ def test_moved_address_has_two_parts() -> None:
             {"event": "addresses", "at": 5.5, "host": "balancer2", "held": [VIP]},
             {"event": "request", "at": 5.6, "end": 5.8, "outcome": "ok"},
             {"event": "request", "at": 5.8, "end": 5.9, "outcome": "ok"},
+            {"event": "phase", "at": 5.8, "name": "healed"},
         ],
     )
     assert [(part.name, round(part.seconds, 3)) for part in layers(history)] == [

@@ -103,6 +103,12 @@ class History:
         """When a phase began, or None if it never did."""
         return next((float(event["at"]) for event in self.of("phase") if event["name"] == name), None)
 
+    @property
+    def window(self) -> Window | None:
+        """When the fault was there, or None if it was not injected and healed."""
+        injected, healed = self.phase("inject"), self.phase("healed")
+        return None if injected is None or healed is None else Window(injected, healed)
+
     def service(self, when: str) -> Event | None:
         """What the whole service said of itself, `before` or `after`."""
         return next((event for event in self.of("service") if event["when"] == when), None)
@@ -149,15 +155,14 @@ def check(events: Sequence[Event]) -> Verdict:
         verdict.voids.append(f"the header lacks {', '.join(missing)}")
         return verdict.close()
     history = History(header, events[1:])
-    injected, healed = history.phase("inject"), history.phase("healed")
-    if injected is None or healed is None:
+    window = history.window
+    if window is None:
         verdict.voids.append("the fault was not injected and healed")
         return verdict.close()
-    window = Window(injected, healed)
     for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers):
         verdict.voids += evidence(history, window)
     verdict.figures["latest_s"] = max((event["late_s"] for event in history.of("pulse")), default=0.0)
-    bound = float(header["bound_s"]) + (healed - injected if header["outlasts"] else 0.0)
+    bound = float(header["bound_s"]) + (window.healed - window.injected if header["outlasts"] else 0.0)
     verdict.figures["bound_s"] = bound
     _outages(history, verdict, window, bound)
     _ledger(history, verdict)
@@ -199,7 +204,7 @@ def _window(history: History, window: Window) -> Iterator[str]:
     if watched < STEADY_S:
         yield f"clients were watched for {watched:.2f} s after the healing; expected at least {STEADY_S:g} s"
     if history.header["outlasts"] and took_hold is not None:
-        away = max(_outage(history.of(kind), window) for kind in ("write", "request"))
+        away = max(outage(history.of(kind), window).seconds for kind in ("write", "request"))
         if away < window.healed - took_hold - LATEST_S:
             yield f"clients were served while the fault should have kept the service away: {away:.2f} s without"
 
@@ -220,10 +225,10 @@ def _load(history: History, window: Window) -> Iterator[str]:
     clients = [(name, "ledger", history.worker(name), history.slack(writing), patience) for name in WORKERS]
     slack = history.slack(requesting)
     for name, program, asked, steady, longest in (*clients, ("web", "web", history.of("request"), slack, slack)):
-        gap, _ = longest_gap((e["end"] for e in asked if e["outcome"] == "ok"), start, window.injected)
+        gap = longest_gap((e["end"] for e in asked if e["outcome"] == "ok"), start, window.injected).seconds
         if gap > steady:
             yield f"{name}: {gap:.2f} s without service before the fault; expected at most {steady:.2f} s"
-        gap, _ = longest_gap((e["at"] for e in asked), start, history.ended(program))
+        gap = longest_gap((e["at"] for e in asked), start, history.ended(program)).seconds
         if gap > longest:
             yield f"{name}: nothing was asked for {gap:.2f} s; expected at most {longest:.2f} s"
 
@@ -247,7 +252,7 @@ def _pulses(history: History, window: Window) -> Iterator[str]:
     latest = max((event["late_s"] for event in history.of("pulse")), default=None)
     if latest is None or latest > LATEST_S:
         yield f"the client's own threads were up to {latest} s late; expected at most {LATEST_S} s"
-    gap, _ = longest_gap((e["at"] for e in history.of("pulse")), window.injected, history.ended("ledger"))
+    gap = longest_gap((e["at"] for e in history.of("pulse")), window.injected, history.ended("ledger")).seconds
     if gap > PULSE_S + 2 * LATEST_S:
         yield f"the client did not say for {gap:.2f} s how late its threads were"
 
@@ -324,19 +329,32 @@ def _carriers(samples: Mapping[str, Event], address: str) -> list[str]:
 # -- harm: what must not be seen, however little else was ---------------------------------------------------
 
 
-def longest_gap(served: Iterable[float], start: float, end: float) -> tuple[float, bool]:
-    """The longest time without service that overlaps [start, end], and whether it was still going on at `end`."""
+@dataclass(frozen=True)
+class Gap:
+    """A time without service, from the last one before it to the first one after it."""
+
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return self.end - self.start
+
+
+def longest_gap(served: Iterable[float], start: float, end: float) -> Gap:
+    """The longest time without service that overlaps [start, end]."""
     moments = [*sorted(moment for moment in served if moment < end), end]
     if moments[0] > start:
         moments.insert(0, start)
-    gaps = [(after - before, after == end) for before, after in pairwise(moments) if after > start]
-    return max(gaps, default=(end - start, True))
+    gaps = [Gap(before, after) for before, after in pairwise(moments) if after > start]
+    return max(gaps, key=lambda gap: gap.seconds, default=Gap(start, end))
 
 
-def _outage(asked: Sequence[Event], window: Window) -> float:
+def outage(asked: Sequence[Event], window: Window) -> Gap:
     """The longest gap from the fault until the probe was told to end."""
-    served = (event["end"] for event in asked if event["outcome"] == "ok")
-    return longest_gap(served, window.injected, _told_to_end(asked, window))[0]
+    served = (float(event["end"]) for event in asked if event["outcome"] == "ok")
+    return longest_gap(served, window.injected, _told_to_end(asked, window))
 
 
 def failed_s(attempts: Sequence[Event], injected: float) -> float:
@@ -379,7 +397,7 @@ def _outages(history: History, verdict: Verdict, window: Window, bound: float) -
         ("web", history.of("request"), history.slack(requesting)),
         *((name, history.worker(name), history.slack(writing) + patience) for name in WORKERS),
     ):
-        gap = _outage(asked, window)
+        gap = outage(asked, window).seconds
         # However short, and also if clients were served since the fault.
         gone = _told_to_end(asked, window) - max(
             (e["end"] for e in asked if e["outcome"] == "ok"), default=window.injected
@@ -525,7 +543,7 @@ def _holders(history: History, verdict: Verdict, window: Window, bound: float) -
         samples = [{**event, "mark": address in event["held"]} for event in seen]
         together = max(together, overlaps(list(spans(samples, period))))
         last = max((event["at"] for event in samples), default=window.healed)
-        nobody = max(nobody, longest_gap((e["at"] for e in samples if e["mark"]), window.injected, last)[0])
+        nobody = max(nobody, longest_gap((e["at"] for e in samples if e["mark"]), window.injected, last).seconds)
         holders = _carriers(history.last("addresses"), address)
         if len(holders) > 1 or (not holders and seen_all):
             verdict.findings.append(f"{address} is held by {', '.join(holders) or 'nobody'} at the end")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from .checker import Event, History
+from .checker import Event, History, Window, outage
 
 # What the length of each part depends on.
 SETTINGS = {
@@ -42,14 +41,14 @@ def layers(history: History) -> list[Layer]:
     carried it, and served, until a request was, both within the longest time without one. A part that was over
     before the one in front of it took no time.
     """
-    injected = history.phase("inject")
+    window = history.window
     before, after = history.service("before"), history.service("after")
-    if injected is None or before is None or after is None:
+    if window is None or before is None or after is None:
         return []
     if before["leader"] != after["leader"]:
-        return list(_leader(history, injected, before, after))
+        return list(_leader(history, window.injected, before, after))
     if before["holder"] != after["holder"]:
-        return list(_address(history, injected, str(before["holder"])))
+        return list(_address(history, window, str(before["holder"])))
     return []
 
 
@@ -78,21 +77,19 @@ def _leader(history: History, injected: float, before: Event, after: Event) -> I
     )
 
 
-def _address(history: History, injected: float, former: str) -> Iterator[Layer]:
+def _address(history: History, window: Window, former: str) -> Iterator[Layer]:
     address = history.header["virtual_addresses"][0]
     moved = [
         event["at"]
         for event in history.of("addresses")
-        if event["host"] != former and event["at"] >= injected and address in event["held"]
+        if event["host"] != former and event["at"] >= window.injected and address in event["held"]
     ]
-    served = sorted(event["end"] for event in history.of("request") if event["outcome"] == "ok")
-    gaps = [(start, end) for start, end in pairwise(served) if end > injected]
-    if moved and gaps:
-        start, end = max(gaps, key=lambda gap: gap[1] - gap[0])
+    gap = outage(history.of("request"), window)
+    if moved:
         # A request may be served before a sample shows the address.
-        arrived = min(max(min(moved), start), end)
-        yield Layer("address moved", float(arrived - start))
-        yield Layer("address served", float(end - arrived))
+        arrived = min(max(min(moved), gap.start), gap.end)
+        yield Layer("address moved", float(arrived - gap.start))
+        yield Layer("address served", float(gap.end - arrived))
 
 
 def _parts(served: Sequence[float], injected: float, moments: Mapping[str, Sequence[float]]) -> Iterator[Layer]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
-from .checker import FAIL, SILENT_PERIODS, Event, History, Verdict
+from .checker import FAIL, SILENT_PERIODS, Event, History, Verdict, Window, outage
 
 # Steps of axes and time slots: these, times a power of ten.
 NICE = (1, 2, 5)
@@ -152,20 +152,17 @@ ROW, GAP = 14, 5
 
 def timeline(history: History, verdict: Verdict) -> Timeline | None:
     """The picture of a drill; None if its fault was not injected and healed."""
-    injected, healed = history.phase("inject"), history.phase("healed")
-    if injected is None or healed is None:
-        return None
-    drawn = _Drawing(history, verdict, injected, healed)
-    return drawn.picture()
+    window = history.window
+    return None if window is None else _Drawing(history, verdict, window).picture()
 
 
 class _Drawing:
     """Puts lane under lane."""
 
-    def __init__(self, history: History, verdict: Verdict, injected: float, healed: float) -> None:
+    def __init__(self, history: History, verdict: Verdict, window: Window) -> None:
         self.history, self.header = history, history.header
         self.figures, self.outcome = verdict.figures, verdict.outcome
-        self.injected, self.healed = injected, healed - injected
+        self.window, self.healed = window, window.healed - window.injected
         self.bands = [*self._roles(), *self._addresses()]
         low, high = self._window()
         least = max((high - low) / SLOTS, TRIES_A_SLOT * float(self.header["write_period_s"]))
@@ -207,7 +204,7 @@ class _Drawing:
     # -- what is known -----------------------------------------------------------------------------
 
     def _since(self, at: float) -> float:
-        return float(at) - self.injected
+        return float(at) - self.window.injected
 
     def _roles(self) -> Iterator[tuple[str, str, list[Run]]]:
         samples = self.history.of("role")
@@ -283,21 +280,12 @@ class _Drawing:
         """The bound, and below it what was measured."""
         bound = self.figures["bound_s"]
         self._measure("bound", "bound", 0, bound)
-        for kind, name, label in (("write", "ledger", "database outage"), ("request", "web", "web outage")):
-            length = self.figures[f"{name}_outage_s"]
-            start = self._outage(kind, length)
+        for kind, label in (("write", "database outage"), ("request", "web outage")):
+            gap = outage(self.history.of(kind), self.window)
             # The checker allows a little for the measurement itself.
-            over = length > bound and self.outcome == FAIL
-            self._measure("over" if over else "within", label, start, start + length)
+            over = gap.seconds > bound and self.outcome == FAIL
+            self._measure("over" if over else "within", label, self._since(gap.start), self._since(gap.end))
         self.y += 2 * GAP
-
-    def _outage(self, kind: str, length: float) -> float:
-        """When the outage that the checker found began: after the served try that nothing followed for so long."""
-        asked = self.history.of(kind)
-        served = sorted(event["end"] for event in asked if event["outcome"] == "ok")
-        gaps = pairwise([*served, max(event["at"] for event in asked)])
-        found = (before for before, after in gaps if after - before == length and after > self.injected)
-        return self._since(next(found, self.injected))
 
     def _measure(self, state: str, label: str, start: float, end: float) -> None:
         x, until = self.x(start), self.x(end)
