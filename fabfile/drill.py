@@ -1,12 +1,14 @@
 """fab drill.*: break something on purpose and say what clients felt; see docs/drills.md."""
 
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from fabric import task
 from invoke.context import Context
@@ -100,7 +102,7 @@ def run(
             print("\n".join(here.drill(fault, target).plan()))
             return
         _confirm(here, cluster)
-        judged = _course(here, [(fault, target)] * rounds)
+        judged = series(here, [(fault, target)] * rounds)
     _leave([drill.verdict for drill in judged], rounds)
 
 
@@ -128,7 +130,7 @@ def suite(
         drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
         drills = [(name, "") for _ in range(rounds) for name in chosen(faults, tag, drawn)]
         _confirm(here, cluster)
-        judged = _course(here, drills, None if faults else drawn)
+        judged = series(here, drills, None if faults else drawn)
     stem = here.histories / f"suite-{judged[0].history.header['begun']}"
     _write(
         judged,
@@ -152,7 +154,7 @@ def replay(
         header = next(iter(_read(path).values()))[0]
         _known([str(header.get("fault"))])
         _confirm(here, cluster)
-        judged = _course(here, [(str(header["fault"]), str(header.get("target", "")))] * rounds)
+        judged = series(here, [(str(header["fault"]), str(header.get("target", "")))] * rounds)
     _leave([drill.verdict for drill in judged], rounds)
 
 
@@ -216,29 +218,50 @@ def _confirm(here: Range, given: str) -> None:
         )
 
 
-def _course(here: Range, drills: Sequence[tuple[str, str]], seed: int | None = None) -> list[reports.Judged]:
+def series(here: Range, drills: Sequence[tuple[str, str]], seed: int | None = None) -> list[reports.Judged]:
     """Run drills one after the other, keep and judge their histories; a table of them if there are several."""
     judged: list[reports.Judged] = []
-    for number, (fault, target) in enumerate(drills):
+    left = [name for name, _ in drills]
+    asked_to_end = False
+    while left and not asked_to_end:
+        fault, target = drills[-len(left)]
         drill = here.drill(fault, target, seed)
         try:
-            with _watched(drill):
+            with _watched(drill), heeding():
                 events: Sequence[Mapping[str, Any]] = drill.run()
         except InterruptedDrillError as error:
             print(f"{fault}: broken off: {error}")
-            events = error.events
+            events, asked_to_end = error.events, error.asked
         except (HostError, RefusedError) as error:
             if not judged:
                 raise
-            print(f"{fault}: {error}\nnot run: {', '.join(name for name, _ in drills[number:])}")
+            print(f"{fault}: {error}")
             break
+        left.pop(0)
         path = history.save(here.histories, events)
         judged += reports.judge([(path.name, events)])
         show(judged[-1])
         print(f"  history: {path}")
+    if left:
+        print(f"not run: {', '.join(left)}")
     if len(drills) > 1:
         screen.console().print(table([drill.verdict for drill in judged], here.topology))
     return judged
+
+
+@contextmanager
+def heeding() -> Iterator[None]:
+    """Whoever ends a drill from outside, or closes its terminal, has it healed first, as Ctrl-C has."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt(f"by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

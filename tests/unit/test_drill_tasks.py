@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from standfast.drill import history, probes, targets
 from standfast.drill.faults import FAULTS, MOVES, STAYS
-from standfast.drill.refusal import RefusedError
+from standfast.drill.refusal import InterruptedDrillError, RefusedError
 from standfast.drill.run import Progress
 
 from fabfile import drill
@@ -156,6 +158,45 @@ def test_ipv6_address_is_not_looked_for_in_arp() -> None:
 def test_service_without_http_is_refused() -> None:
     with pytest.raises(RefusedError, match="haproxy_services: seen no service of mode http"):
         probes.arrange({**TOPOLOGY, "endpoints": []}, {"timeout_s": 1}, probes.Periods())
+
+
+class Broken:
+    """A drill that breaks off; in its place in a suite, no host is asked."""
+
+    def __init__(self, asked: bool) -> None:
+        self.asked = asked
+
+    def run(self) -> None:
+        header = {"event": "drill", "fault": "switchover", "begun": "20260101T000000Z", "drill": str(id(self))}
+        raise InterruptedDrillError("by hand" if self.asked else "a host is gone", [header], asked=self.asked)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_suite_goes_on_after_a_drill_that_broke_off_unless_somebody_wanted_it_to_end(
+    asked: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[str] = []
+
+    class Here:
+        histories = tmp_path
+        topology = TOPOLOGY
+
+        def drill(self, fault: str, *_: object) -> Broken:
+            begun.append(fault)
+            return Broken(asked)
+
+    judged = drill.series(Here(), [("switchover", ""), ("etcd-member", ""), ("vip-handover", "")])  # type: ignore[arg-type]
+    assert begun == (["switchover"] if asked else ["switchover", "etcd-member", "vip-handover"])
+    assert len(judged) == len(begun) == len(history.find(tmp_path))
+    assert ("not run: etcd-member, vip-handover" in capsys.readouterr().out) == asked
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_drill_that_is_told_to_end_is_broken_off_as_by_hand(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=f"by {number.name}"), drill.heeding():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
 
 
 def test_progress_is_one_line() -> None:

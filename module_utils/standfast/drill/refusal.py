@@ -11,8 +11,11 @@ class RefusedError(Exception):
 
 
 class InterruptedDrillError(Exception):
-    """The drill did not end in order; what was broken was healed. `events`: the history so far."""
+    """The drill did not end in order; what was broken was healed.
 
-    def __init__(self, message: str, events: Sequence[Mapping[str, Any]] = ()) -> None:
+    events: the history so far. asked: somebody wanted it to end.
+    """
+
+    def __init__(self, message: str, events: Sequence[Mapping[str, Any]] = (), *, asked: bool = False) -> None:
         super().__init__(message)
-        self.events = events
+        self.events, self.asked = events, asked

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import platform
 import shlex
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from .checker import LATEST_S, STEADY_S
 from .effects import Effect, Need
 from .faults import Fault
 from .hosts import Clock, HostError, Hosts
+from .lock import LONGEST_S, Lock
 from .probes import Periods, Probes, arrange
 from .refusal import InterruptedDrillError, RefusedError
 
@@ -42,9 +41,6 @@ OBSERVE_EVERY_S = 2.0
 LOOK_EVERY_S = 0.5
 
 UNDO = "standfast-drill-undo"
-LOCK = "standfast-drill-lock"
-# No drill of the catalogue takes longer, and none keeps others away for longer.
-LONGEST_S = 1200
 RUN_FOLDER = Probes.FOLDER
 
 # Prints when it began and ended, by the host's own clock.
@@ -135,14 +131,14 @@ class _Course:
                 "clients: seen none; expected a host; mend: add one to the inventory, drills look from there"
             )
         self.client = self.topology["clients"][0]["name"]
+        self.lock = Lock(self.hosts, self.client)
         self.databases = [database["name"] for database in self.topology["databases"]]
         self.balancers = [balancer["name"] for balancer in self.topology["balancers"]]
 
     def plan(self) -> list[str]:
         """The steps, and what is run on the targets."""
         fault, effect = self.fault, self.fault.effect
-        if holder := self._lock_holder():
-            raise RefusedError(holder)
+        self.lock.refuse()
         self._aim(self._steady())
         self.variables = {host: self._variables(host) for host in self.targets}
         steps = [
@@ -160,7 +156,7 @@ class _Course:
 
     def run(self) -> list[dict[str, Any]]:
         """The history."""
-        with self._locked():
+        with self.lock.held(self.fault.name):
             self.drill.say(f"{self.fault.name}: {self.fault.summary}")
             before = self._steady()
             self._aim(before)
@@ -175,7 +171,9 @@ class _Course:
                     self._drill(probes)
                 self._finals()
             except (Exception, KeyboardInterrupt) as error:
-                raise InterruptedDrillError(str(error) or type(error).__name__, self.events) from error
+                asked = isinstance(error, KeyboardInterrupt)
+                why = str(error) or "by hand"
+                raise InterruptedDrillError(why, self.events, asked=asked) from error
             return self.events
 
     @contextmanager
@@ -189,34 +187,6 @@ class _Course:
             self.events += [self._on_client(event) for event in probes.collect()]
 
     # -- before ------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One drill at a time: a unit on the client, which only one can start, and which ends by itself."""
-        who = f"{self.fault.name}, begun by {getpass.getuser()} on {platform.node()}"
-        try:
-            self.hosts.run(
-                self.client,
-                ["systemd-run", "--quiet", "--collect", f"--unit={LOCK}", f"--description={who}",
-                 f"--property=RuntimeMaxSec={LONGEST_S}", "sleep", "infinity"],
-            )  # fmt: skip
-        except HostError as error:
-            raise RefusedError(self._lock_holder() or str(error)) from error
-        try:
-            yield
-        finally:
-            self.hosts.run(self.client, ["systemctl", "stop", f"{LOCK}.service"])
-
-    def _lock_holder(self) -> str:
-        """Why no drill can begin, or nothing."""
-        asked = ["systemctl", "show", "--property=ActiveState,Description,ActiveEnterTimestamp", f"{LOCK}.service"]
-        seen = dict(line.split("=", 1) for line in self.hosts.run(self.client, asked).splitlines())
-        if seen["ActiveState"] != "active":
-            return ""
-        return (
-            f"another drill: seen {seen['Description']} ({seen['ActiveEnterTimestamp']}); expected none; "
-            f"mend: wait for its end, or if it is dead: systemctl stop {LOCK} on {self.client}"
-        )
 
     def _steady(self) -> Health:
         health = self._observe()
