@@ -43,7 +43,10 @@ lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
 check: bootstrap ## the quick part of the tests: lint, types, unit, contract, templates
 	$(BESIDE) ansible-lint python-lint quick-tests
 
-.PHONY: ansible-lint python-lint quick-tests
+.PHONY: ansible-lint python-lint quick-tests browser
+browser:
+	@lab/bootstrap tests
+
 ansible-lint:
 	ansible-lint --offline -q
 
@@ -56,7 +59,7 @@ python-lint:
 quick-tests:
 	pytest --numprocesses 2 tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
 
-test: check ## everything that CI runs
+test: browser check ## everything that CI runs
 	python -m tests.sabotage
 	pytest tests/lab/live
 	molecule destroy
