@@ -366,7 +366,7 @@ def survivor_leads_for_a_moment(story: Story) -> None:
 @mutant(SAFETY)
 def two_balancers_hold_the_address(story: Story) -> None:
     start = story.redundant - 1.2
-    story.carry(story.spare(), start, start + max(CONVERGENCE_S, story.bound) + 0.4)
+    story.carry(story.spare(), start, start + CONVERGENCE_S + 0.4)
 
 
 @mutant(SAFETY, fault("balancer_hang"))
