@@ -35,8 +35,12 @@ BOOT_DEADLINE = 120
 SHUTDOWN_DEADLINE = 90
 # systemd's own signal for it, as in systemd(1).
 SHUT_DOWN = signal.SIGRTMIN + 3
-# What keeps a host from ending: the units it waits for, and what runs in them.
-BUSY = "systemctl list-jobs; ps -eo pid,ppid,stat,etimes,wchan:20,args --forest"
+# What keeps a host from ending: the units it waits for, what runs in them, and what they said.
+BUSY = """
+systemctl list-jobs
+ps -eo pid,ppid,stat,etimes,wchan:20,args --forest
+journalctl --no-pager --lines 40
+"""
 
 SETTLED = """
 until state=$(systemctl is-system-running --wait 2>&1) || [ "$state" = degraded ]; do

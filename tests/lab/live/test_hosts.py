@@ -174,7 +174,10 @@ systemd-run --quiet --unit=stubborn --property=KillMode=none --property=ExecStop
 def test_host_that_does_not_shut_down_is_killed_and_says_what_it_was_busy_with(monkeypatch: pytest.MonkeyPatch) -> None:
     on("one", STUBBORN)
     monkeypatch.setattr(hosts, "SHUTDOWN_DEADLINE", 5)
-    with pytest.raises(LabError, match=r"(?s)after 5 s of shutting down: one\n.*stubborn\.service +stop.*sleep 1234"):
+    with pytest.raises(
+        LabError,
+        match=r"(?s)after 5 s of shutting down: one\n.*stubborn\.service +stop.*sleep 1234.*systemd\[1\]: Stopping stubborn",
+    ):
         hosts.stop(LAB.select(["one", "two"]))
     assert hosts.up(LAB, LAB.hosts) == ["one", "two"]
 

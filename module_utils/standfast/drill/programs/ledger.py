@@ -38,7 +38,7 @@ TABLE = """
 # The timeline of the WAL that this very transaction writes, and which server writes it.
 WRITE = """
     INSERT INTO standfast_ledger (drill, client, key) VALUES ($1, $2, $3)
-    RETURNING left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), host(inet_server_addr()), pg_backend_pid()"""
+    RETURNING left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), host(inet_server_addr())"""
 READ = "SELECT client, key FROM standfast_ledger WHERE drill = $1 ORDER BY client, key"
 
 # The wait for a synchronous replica was given up: committed here, perhaps nowhere else.
@@ -63,7 +63,6 @@ class Outcome:
     reason: str = ""
     timeline: str = ""
     node: str = ""
-    backend: int = 0
 
 
 def outcome_of(sqlstate: str, message: str) -> Outcome:
@@ -151,8 +150,8 @@ class Session:
             return outcome_of(state, " ".join(result.error_message.decode(errors="replace").split()))
         if self._noticed:
             return Outcome("unknown", self._noticed)
-        timeline, node, backend = (result.get_value(0, column).decode() for column in range(3))
-        return Outcome("ok", "", timeline, node, int(backend))
+        timeline, node = (result.get_value(0, column).decode() for column in range(2))
+        return Outcome("ok", "", timeline, node)
 
     def close(self) -> None:
         """End the connection at once."""
@@ -196,7 +195,6 @@ class Writer(threading.Thread):
         emit(
             "write", at, end=round(time.monotonic(), 6), worker=self.name, client=client, key=self._key,
             outcome=outcome.name, reason=outcome.reason, timeline=outcome.timeline, node=outcome.node,
-            backend=outcome.backend,
         )  # fmt: skip
 
     def _attempt(self, client: str, deadline: float) -> Outcome:
