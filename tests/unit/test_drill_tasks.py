@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from standfast import timing
 from standfast.drill import history, probes, targets
 from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.refusal import InterruptedDrillError, RefusedError
@@ -22,6 +23,7 @@ from fabfile import drill
 INVENTORY = "inventories/production.example"
 LAB = "inventories/lab"
 FACTS: dict[str, Any] = {
+    "balancers": ["balancer1", "balancer2"],
     "virtual_addresses": [{"holders": ["balancer1"]}],
     "database": {
         "leader": "db1",
@@ -57,7 +59,7 @@ def test_fault_beside_the_primary_moves_nobody_and_costs_nothing(target: str, ho
 @pytest.mark.parametrize(
     ("fault", "target", "seen"),
     [
-        ("primary-freeze", "db9", "seen db9; expected one of vip-holder, primary"),
+        ("primary-freeze", "db9", "seen db9; expected one of vip-holder, vip-backup"),
         ("primary-freeze", "balancer1", "seen balancer1; expected a host of function database"),
         ("haproxy-crash", "primary", "seen db1; expected a host of function balancer"),
         ("switchover", "replica", "seen replica; expected none"),
@@ -204,3 +206,19 @@ def test_progress_is_one_line() -> None:
     assert line == (
         "  primary-freeze, 12 s to the healing: 48 writes/s, the last one 0.0 s ago; leader db1, address on unknown"
     )
+
+
+def test_catalogue_is_complete() -> None:
+    classes = {bound.fault for bound in timing.bounds(timing.PROFILES["fast"], 149)}
+    for name, fault in FAULTS.items():
+        assert fault.name == name
+        assert fault.bound in classes, name
+        assert fault.targets in targets.CHOICES, name
+        assert bool(fault.effect) != bool(fault.playbook), name
+        # What is held is healed by a script, or by the effect itself after that time.
+        assert not fault.hold_s or (fault.effect and (fault.effect.heal or "time.sleep" in fault.effect.inject)), name
+
+
+def test_choices_that_are_all_balancers_or_the_idle_one() -> None:
+    assert targets.choose("balancers", FACTS) == ["balancer1", "balancer2"]
+    assert targets.choose("vip-backup", FACTS) == ["balancer2"]

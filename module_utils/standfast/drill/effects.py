@@ -2,7 +2,8 @@
 
 They run as root with `sh -eu`. An injection ends with the proof that it took hold; one that fails makes
 the drill void. Variables that they find: INTERFACE (the cluster's), PEERS (addresses of the other
-database and etcd hosts, separated by commas), DATA_DIRECTORY (PostgreSQL's), RUN (a folder for notes).
+database and etcd hosts, separated by commas), REPOSITORY (the backup host's address), ETCD_PORTS, POSTGRESQL_PORT,
+RESTAPI_PORT (of Patroni), DATA_DIRECTORY (PostgreSQL's), RUN (a folder for notes).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ class Need:
     test: str
     what: str
 
+
+# Asks this host's PostgreSQL; the query follows.
+QUERY = "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --command"
 
 CGROUP_FREEZER = Need("test -w /sys/fs/cgroup/init.scope/cgroup.freeze", "the freezer of control groups, version 2")
 NFTABLES = Need("command -v nft >/dev/null && nft list tables >/dev/null", "nftables")
@@ -120,6 +124,40 @@ exit 1
     )
 
 
+def kill_backend() -> Effect:
+    """SIGKILL to one of the server processes that serve the drill's own clients: PostgreSQL restarts all of them."""
+    ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'standfast-drill' LIMIT 1"
+    return Effect(f'backend=$({QUERY} "{ours}")\ntest "$backend" -gt 0\nkill -KILL "$backend"\n')
+
+
+def hang_postgres() -> Effect:
+    """SIGSTOP to PostgreSQL's processes, the children first; Patroni lives."""
+    found = """
+postmaster=$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")
+processes="$(cat "/proc/$postmaster/task/$postmaster/children") $postmaster"
+"""
+    return Effect(
+        found + "kill -STOP $processes\ngrep -q '^State:.T' \"/proc/$postmaster/status\"\n",
+        # Patroni may have killed them, and started others.
+        found + "kill -CONT $processes\n",
+    )
+
+
+def pause_replay() -> Effect:
+    """Keep a replica from replaying what it receives."""
+    return Effect(
+        f"""
+{QUERY} "SELECT pg_wal_replay_pause()"
+for attempt in $(seq 100); do
+    test "$({QUERY} "SELECT pg_get_wal_replay_pause_state()")" != paused || exit 0
+    sleep 0.05
+done
+exit 1
+""",
+        f'{QUERY} "SELECT pg_wal_replay_resume()"\n',
+    )
+
+
 def cut_off() -> Effect:
     """Drop every packet of the interface, ARP too, in both directions; the link stays up."""
     return Effect(
@@ -140,26 +178,59 @@ RULES
     )
 
 
-def cut_from_peers() -> Effect:
-    """Drop what goes to and comes from the other database and etcd hosts; balancers and clients are still served."""
+def drop(incoming: str, outgoing: str) -> Effect:
+    """Drop the packets that match; `incoming` and `outgoing` are matches of nftables, one a line."""
+    lines = ["".join(f"        {match} drop\n" for match in text.splitlines()) for text in (incoming, outgoing)]
     return Effect(
-        """
+        f"""
 nft -f - <<RULES
-table inet standfast_drill {
-    chain in {
+table inet standfast_drill {{
+    chain in {{
         type filter hook input priority -500;
-        ip saddr { $PEERS } drop
-    }
-    chain out {
+{lines[0]}    }}
+    chain out {{
         type filter hook output priority -500;
-        ip daddr { $PEERS } drop
-    }
-}
+{lines[1]}    }}
+}}
 RULES
 """,
         "nft destroy table inet standfast_drill\n",
         NFTABLES,
     )
+
+
+def cut_from_peers(ports: str = "") -> Effect:
+    """Drop what goes to and comes from the other database and etcd hosts; balancers and clients are still served.
+
+    With `ports`, a set of nftables, only what goes to or comes from these TCP ports.
+    """
+    sides = [f" tcp {side} {ports}" for side in ("sport", "dport")] if ports else [""]
+    return drop(
+        "\n".join(f"ip saddr {{ $PEERS }}{side}" for side in sides),
+        "\n".join(f"ip daddr {{ $PEERS }}{side}" for side in sides),
+    )
+
+
+def cut_from(address: str) -> Effect:
+    """Drop what goes to and comes from one address."""
+    return drop(f"ip saddr {address}", f"ip daddr {address}")
+
+
+def cut_vrrp() -> Effect:
+    """Drop the advertisements of VRRP, both ways."""
+    both = "meta l4proto vrrp"
+    return drop(both, both)
+
+
+def cut_check(port: str) -> Effect:
+    """Drop what this host asks of a TCP port elsewhere, and the answers."""
+    return drop(f"tcp sport {port}", f"tcp dport {port}")
+
+
+def lose(percent: int) -> Effect:
+    """Drop so many of a hundred packets of the interface, both ways, by chance."""
+    chance = f"numgen random mod 100 < {percent}"
+    return drop(f'iifname "$INTERFACE" {chance}', f'oifname "$INTERFACE" {chance}')
 
 
 def link_down() -> Effect:

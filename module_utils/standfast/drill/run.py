@@ -215,7 +215,8 @@ class _Course:
         return self.hosts.shell(host, f"if {need.test}; then echo yes; fi").strip() == "yes"
 
     def _aim(self, health: Health) -> None:
-        self.fault, self.targets = targets.aim(self.fault, self.drill.target, health.facts, self.topology["hosts"])
+        facts = {**health.facts, "balancers": self.balancers}
+        self.fault, self.targets = targets.aim(self.fault, self.drill.target, facts, self.topology["hosts"])
         bound = next(bound for bound in self.topology["bounds"] if bound["fault"] == self.fault.bound)
         self.bound_s = float(bound["seconds"])
         self.fit(self.targets)
@@ -349,7 +350,16 @@ class _Course:
         peers += [member["address"] for member in self.topology["etcd"]["members"]]
         own = self.topology["hosts"][host]
         others = list(dict.fromkeys(address for address in peers if address != own["address"]))
-        found = {"INTERFACE": own["interface"], "PEERS": ", ".join(others), "RUN": RUN_FOLDER}
+        etcd, postgresql = self.topology["etcd"], self.topology["postgresql"]
+        found = {
+            "INTERFACE": own["interface"],
+            "PEERS": ", ".join(others),
+            "REPOSITORY": self.topology["backup"]["address"],
+            "ETCD_PORTS": f"{etcd['client_port']}, {etcd['peer_port']}",
+            "POSTGRESQL_PORT": str(postgresql["port"]),
+            "RESTAPI_PORT": str(postgresql["restapi_port"]),
+            "RUN": RUN_FOLDER,
+        }
         if "database" in own["functions"]:
             asked = "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --command 'SHOW data_directory'"
             found["DATA_DIRECTORY"] = self.hosts.shell(host, asked).strip()

@@ -18,6 +18,17 @@ def vip_holder(facts: Facts) -> list[str]:
     return list(facts["virtual_addresses"][0]["holders"][:1])
 
 
+def vip_backup(facts: Facts) -> list[str]:
+    """A balancer that does not carry the first virtual address."""
+    address = facts["virtual_addresses"][0]
+    return [name for name in facts["balancers"] if name not in address["holders"]][:1]
+
+
+def balancers(facts: Facts) -> list[str]:
+    """All balancers."""
+    return list(facts["balancers"])
+
+
 def primary(facts: Facts) -> list[str]:
     """The leader that all members agree on."""
     leader = facts["database"]["leader"]
@@ -54,6 +65,8 @@ def replica(facts: Facts) -> list[str]:
 
 CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
     "vip-holder": vip_holder,
+    "vip-backup": vip_backup,
+    "balancers": balancers,
     "primary": primary,
     "replica": replica,
     "etcd-leader": etcd_leader,
@@ -64,6 +77,8 @@ CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
 # The function of the hosts that a choice is among.
 FUNCTION: Mapping[str, str] = {
     "vip-holder": "balancer",
+    "vip-backup": "balancer",
+    "balancers": "balancer",
     "primary": "database",
     "replica": "database",
     "etcd-leader": "etcd",
