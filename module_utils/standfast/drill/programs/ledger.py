@@ -95,7 +95,7 @@ class Session:
 
     def _connect(self, deadline: float) -> None:
         states = self._pq.PollingStatus
-        state = states.WRITING
+        state: int = states.WRITING
         while state != states.OK:
             if state == states.FAILED:
                 raise UnansweredError(self._message())
