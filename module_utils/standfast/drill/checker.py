@@ -162,7 +162,10 @@ def check(events: Sequence[Event]) -> Verdict:
         return verdict.close()
     for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers):
         verdict.voids += evidence(history, window)
-    verdict.figures["latest_s"] = max((event["late_s"] for event in history.of("pulse")), default=0.0)
+    late = max((event["late_s"] for event in history.of("pulse")), default=0.0)
+    verdict.figures["latest_s"] = late
+    # A probe asks once in a period before and after, and its own host may be late.
+    verdict.figures["uncertainty_s"] = 2 * max(header["write_period_s"], header["request_period_s"]) + late
     bound = float(header["bound_s"]) + (window.healed - window.injected if header["outlasts"] else 0.0)
     verdict.figures["bound_s"] = bound
     _outages(history, verdict, window, bound)

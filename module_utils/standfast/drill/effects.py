@@ -2,7 +2,7 @@
 
 They run as root with `sh -eu`. An injection ends with the proof that it took hold; one that fails makes
 the drill void. Variables that they find: INTERFACE (the cluster's), PEERS (addresses of the other
-database and etcd hosts, separated by commas), REPOSITORY (the backup host's address), ETCD_PORTS, POSTGRESQL_PORT,
+database and etcd hosts, separated by commas), ADDRESS (the host's own), REPOSITORY (the backup host's address), ETCD_PORT and ETCD_PEER_PORT, POSTGRESQL_PORT,
 RESTAPI_PORT (of Patroni), DATA_DIRECTORY (PostgreSQL's), RUN (a folder for notes).
 """
 
@@ -155,6 +155,50 @@ done
 exit 1
 """,
         f'{QUERY} "SELECT pg_wal_replay_resume()"\n',
+    )
+
+
+def keep_wal() -> Effect:
+    """A replication slot without a consumer: WAL piles up behind it."""
+    create = "SELECT pg_create_physical_replication_slot('standfast_drill', true)"
+    # Patroni may have dropped it.
+    drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'standfast_drill'"
+    return Effect(f'{QUERY} "{create}" >/dev/null\n', f'{QUERY} "{drop}" >/dev/null\n')
+
+
+# As a member raises it whose database has reached its quota.
+ALARM = """
+import json, ssl, sys, urllib.request
+url = sys.argv[1]
+context = ssl.create_default_context(cafile="/etc/standfast/pki/ca.crt")
+context.load_cert_chain("/etc/standfast/pki/host.crt", "/etc/standfast/pki/host.key")
+def ask(path, **body):
+    with urllib.request.urlopen(url + path, json.dumps(body).encode(), timeout=10, context=context) as answer:
+        return json.load(answer)
+member = ask("/v3/maintenance/status")["header"]["member_id"]
+ask("/v3/maintenance/alarm", action="ACTIVATE", memberID=member, alarm="NOSPACE")
+sys.exit(not ask("/v3/maintenance/alarm", action="GET").get("alarms"))
+"""
+
+
+def refuse_space() -> Effect:
+    """etcd's alarm NOSPACE: no member takes a write until it is disarmed."""
+    return Effect(
+        f"python3 -c '{ALARM}' \"https://$ADDRESS:$ETCD_PORT\"\n",
+        "set -a\n. /etc/default/etcd\netcdctl alarm disarm\n",
+    )
+
+
+CPU = Need("test -w /sys/fs/cgroup/system.slice/cpu.max", "the CPU controller of control groups, version 2")
+
+
+def starve(percent: int) -> Effect:
+    """Leave so much of one processor to all services of the host."""
+    limit = "systemctl set-property --runtime system.slice CPUQuota="
+    return Effect(
+        f"{limit}{percent}%\ngrep -q '^{percent * 1000} 100000$' /sys/fs/cgroup/system.slice/cpu.max\n",
+        f"{limit}\n",
+        CPU,
     )
 
 

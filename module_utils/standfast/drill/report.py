@@ -40,6 +40,7 @@ SECONDS = {
     "addresses' overlap": "holders_overlap_s",
     "redundant after": "redundant_s",
     "client late by": "latest_s",
+    "outage too long by at most": "uncertainty_s",
 }
 OUTAGES = {"database": "ledger_outage_s", "web": "web_outage_s"}
 

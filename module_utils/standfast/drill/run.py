@@ -353,9 +353,11 @@ class _Course:
         etcd, postgresql = self.topology["etcd"], self.topology["postgresql"]
         found = {
             "INTERFACE": own["interface"],
+            "ADDRESS": own["address"],
             "PEERS": ", ".join(others),
             "REPOSITORY": self.topology["backup"]["address"],
-            "ETCD_PORTS": f"{etcd['client_port']}, {etcd['peer_port']}",
+            "ETCD_PORT": str(etcd["client_port"]),
+            "ETCD_PEER_PORT": str(etcd["peer_port"]),
             "POSTGRESQL_PORT": str(postgresql["port"]),
             "RESTAPI_PORT": str(postgresql["restapi_port"]),
             "RUN": RUN_FOLDER,

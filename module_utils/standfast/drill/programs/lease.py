@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Nothing tells that a dead member is back: it is asked again after so long.
 AGAIN_S = 0.2
 ANSWER_WITHIN_S = 2.0
 
