@@ -157,6 +157,14 @@ def address_stayed(story: Story) -> bool:
     return not address_moved(story)
 
 
+def untouched_balancer(story: Story) -> list[str]:
+    return [name for name in story.hosts("addresses") if name not in story.targets]
+
+
+def no_split(story: Story) -> bool:
+    return bool(story.header["vip"] != "split")
+
+
 def fault(*names: str) -> Callable[[Story], bool]:
     return lambda story: story.header["fault"] in names
 
@@ -363,7 +371,7 @@ def survivor_leads_for_a_moment(story: Story) -> None:
 # -- the virtual address -------------------------------------------------------------------------------------
 
 
-@mutant(SAFETY)
+@mutant(SAFETY, no_split)
 def two_balancers_hold_the_address(story: Story) -> None:
     start = story.redundant - 1.2
     story.carry(story.spare(), start, start + CONVERGENCE_S + 0.4)
@@ -377,6 +385,19 @@ def hanging_balancer_keeps_the_address(story: Story) -> None:
 @mutant(SAFETY, fault("balancer_cut", "balancer_freeze"))
 def returned_balancer_keeps_the_address(story: Story) -> None:
     story.carry(story.targets[0], story.healed, story.healed + 2 * CONVERGENCE_S + 0.6)
+
+
+@mutant(SAFETY, fault("balancer_split"))
+def both_balancers_keep_the_address_after_a_split(story: Story) -> None:
+    for host in story.targets:
+        story.carry(host, story.injected, story.healed + 2 * CONVERGENCE_S + 0.6)
+
+
+@mutant(EVIDENCE, fault("checks_cut"))
+def service_goes_away_later_than_it_should(story: Story) -> None:
+    story.header["fades_s"] = 0.0
+    story.header["hold_s"] = 0.0
+    story.one("phase", name="injected")["at"] = story.injected
 
 
 @mutant(SAFETY)
@@ -745,10 +766,10 @@ def no_address_samples_of_a_balancer(story: Story) -> None:
     story.remove(story.of("addresses", host=story.rng.choice(story.hosts("addresses"))))
 
 
-@mutant(EVIDENCE)
+@mutant(EVIDENCE, untouched_balancer)
 def hole_in_the_address_samples(story: Story) -> None:
     start, length = story.injected - 1, 10 * story.header["address_period_s"] + 0.5
-    host = story.rng.choice([name for name in story.hosts("addresses") if name not in story.targets])
+    host = story.rng.choice(untouched_balancer(story))
     story.remove([e for e in story.of("addresses", host=host) if start <= e["at"] < start + length])
 
 

@@ -98,6 +98,8 @@ class Course:
     leader: str = "stays"
     vip: str = "stays"
     outlasts: bool = False
+    fades_s: float = 0.0
+    cuts_off: bool = False
     lossless: bool = False
     hold_s: float = 0.0
     took_hold: float = 0.0
@@ -197,6 +199,7 @@ def freeze_with_failover(cast: Cast) -> Course:
     demoted = cast.healed + cast.rng.uniform(0.05, DEMOTION_S - 0.5)
     return cast.held(
         family="host",
+        cuts_off=True,
         leader="moves",
         leads=[cast.leads(demoted), cast.succeeds(cast.part(0.8))],
         silent=[Span(cast.primary, cast.broken, cast.healed)],
@@ -209,6 +212,7 @@ def freeze_without_failover(cast: Cast) -> Course:
     """The primary's host stops for less than its lease."""
     return cast.held(
         family="host",
+        cuts_off=True,
         outlasts=True,
         silent=[Span(cast.primary, cast.broken, cast.healed)],
         away=(cast.broken, cast.healed + cast.case.away_s),
@@ -220,6 +224,7 @@ def isolation(cast: Cast) -> Course:
     down = cast.part(0.3)
     return cast.held(
         family="network",
+        cuts_off=True,
         leader="moves",
         leads=[cast.leads(down), cast.succeeds(cast.part(0.7))],
         dead=[Span(cast.primary, down, down + 0.3)],
@@ -266,6 +271,7 @@ def balancer_freeze(cast: Cast) -> Course:
     """The holder stops; it goes on with the address until it hears the other one."""
     return cast.held(
         family="host",
+        cuts_off=True,
         targets=[cast.holder],
         vip="moves",
         holds=[cast.holds(cast.healed + cast.rng.uniform(0.05, 0.7)), Span(cast.heir, cast.part(0.6), FOREVER)],
@@ -279,6 +285,29 @@ def balancer_cut(cast: Cast) -> Course:
     frozen = balancer_freeze(cast)
     frozen.family, frozen.silent = "network", []
     return frozen
+
+
+def balancer_split(cast: Cast) -> Course:
+    """The balancers do not hear each other: both hold the address, until one yields after the healing."""
+    yields = cast.healed + cast.rng.uniform(0.05, 0.7)
+    return cast.held(
+        family="network",
+        targets=[cast.holder, cast.heir],
+        vip="split",
+        holds=[cast.holds(), Span(cast.heir, cast.broken + cast.rng.uniform(0.2, 0.6), yields)],
+    )
+
+
+def checks_cut(cast: Cast) -> Course:
+    """The balancers cannot ask who leads; a while later they route nowhere."""
+    fades_s = cast.rng.uniform(0.6, 0.9)
+    return cast.held(
+        family="network",
+        targets=[cast.holder, cast.heir],
+        outlasts=True,
+        fades_s=fades_s,
+        away=(cast.broken + fades_s - 0.1, cast.healed + cast.case.away_s),
+    )
 
 
 def balancer_hang(cast: Cast) -> Course:
@@ -313,7 +342,8 @@ FAULTS: Mapping[str, Callable[[Cast], Course]] = {
     play.__name__: play
     for play in (
         crash_with_failover, crash_without_failover, freeze_with_failover, freeze_without_failover, isolation,
-        quorum_loss, switchover, survivor_waits, balancer_freeze, balancer_cut, balancer_hang, balancer_crash, reload,
+        quorum_loss, switchover, survivor_waits, balancer_freeze, balancer_cut, balancer_split, checks_cut,
+        balancer_hang, balancer_crash, reload,
     )
 }  # fmt: skip
 
@@ -376,6 +406,8 @@ class Simulation:
             "bound_s": max(0.0, away) + (case.timeout_s if away > 0 else 0.0) + case.slack_s,
             "hold_s": course.hold_s,
             "outlasts": course.outlasts,
+            "fades_s": course.fades_s,
+            "cuts_off": course.cuts_off,
             "lossless": course.lossless,
             "demotion_s": DEMOTION_S,
             "leader": course.leader,

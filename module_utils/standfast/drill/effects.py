@@ -189,19 +189,6 @@ def refuse_space() -> Effect:
     )
 
 
-CPU = Need("test -w /sys/fs/cgroup/system.slice/cpu.max", "the CPU controller of control groups, version 2")
-
-
-def starve(percent: int) -> Effect:
-    """Leave so much of one processor to all services of the host."""
-    limit = "systemctl set-property --runtime system.slice CPUQuota="
-    return Effect(
-        f"{limit}{percent}%\ngrep -q '^{percent * 1000} 100000$' /sys/fs/cgroup/system.slice/cpu.max\n",
-        f"{limit}\n",
-        CPU,
-    )
-
-
 def cut_off() -> Effect:
     """Drop every packet of the interface, ARP too, in both directions; the link stays up."""
     return Effect(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from . import effects
 from .effects import Effect
 
-# What becomes of the leader and of the virtual address. WAITS: nobody else may lead before all is healed.
-STAYS, MOVES, EITHER, WAITS = "stays", "moves", "either", "waits"
+# What becomes of the leader and of the virtual address. WAITS: nobody else may lead before all is healed. SPLIT: each
+# balancer may hold the address until then.
+STAYS, MOVES, EITHER, WAITS, SPLIT = "stays", "moves", "either", "waits", "split"
 
 HAPROXY, KEEPALIVED = "haproxy.service", "keepalived.service"
 PATRONI, ETCD = "patroni.service", "etcd.service"
@@ -22,7 +23,9 @@ class Fault:
     targets: how they are chosen (see targets.choose). bound: the class of standfast.timing that limits the
     outage, from the injection on, or where `outlasts` is set from the healing on. effect: what is done on
     each target; instead of it `playbook`, an operator's action, started on the control machine. hold_s:
-    seconds until it is healed, 0 where it heals by itself at once. leader, vip: what becomes of them.
+    seconds until it is healed, 0 where it heals by itself at once. fades: the class of standfast.timing within
+    which a fault that outlasts has taken the service away; at once where it is empty. cuts_off: meanwhile
+    nobody hears from the targets, whatever they hold. leader, vip: what becomes of them.
     lossless: no request may fail at all.
     """
 
@@ -35,6 +38,8 @@ class Fault:
     playbook: str = ""
     hold_s: float = 0.0
     outlasts: bool = False
+    fades: str = ""
+    cuts_off: bool = False
     lossless: bool = False
     leader: str = STAYS
     vip: str = STAYS
@@ -53,6 +58,7 @@ FAULTS = _catalogue(
         bound="balancer-host-loss",
         effect=effects.freeze(5),
         hold_s=5,
+        cuts_off=True,
         vip=MOVES,
     ),
     Fault(
@@ -63,6 +69,7 @@ FAULTS = _catalogue(
         bound="balancer-host-loss",
         effect=effects.cut_off(),
         hold_s=5,
+        cuts_off=True,
         vip=MOVES,
     ),
     Fault(
@@ -73,6 +80,7 @@ FAULTS = _catalogue(
         bound="balancer-host-loss",
         effect=effects.link_down(),
         hold_s=5,
+        cuts_off=True,
         vip=MOVES,
     ),
     Fault(
@@ -166,6 +174,7 @@ FAULTS = _catalogue(
         bound="server-return",
         effect=effects.freeze(8),
         hold_s=8,
+        cuts_off=True,
         outlasts=True,
     ),
     Fault(
@@ -176,6 +185,7 @@ FAULTS = _catalogue(
         bound="primary-host-loss",
         effect=effects.freeze(45),
         hold_s=45,
+        cuts_off=True,
         leader=MOVES,
     ),
     Fault(
@@ -186,6 +196,7 @@ FAULTS = _catalogue(
         bound="primary-isolated",
         effect=effects.cut_off(),
         hold_s=45,
+        cuts_off=True,
         leader=MOVES,
     ),
     Fault(
@@ -271,6 +282,7 @@ FAULTS = _catalogue(
         bound="bystander",
         effect=effects.freeze(20),
         hold_s=20,
+        cuts_off=True,
     ),
     Fault(
         name="backup-balancer-freeze",
@@ -280,6 +292,7 @@ FAULTS = _catalogue(
         bound="bystander",
         effect=effects.freeze(5),
         hold_s=5,
+        cuts_off=True,
     ),
     Fault(
         name="cut-dcs",
@@ -308,7 +321,7 @@ FAULTS = _catalogue(
         bound="balancer-host-loss",
         effect=effects.cut_vrrp(),
         hold_s=10,
-        vip=EITHER,
+        vip=SPLIT,
     ),
     Fault(
         name="cut-check",
@@ -319,6 +332,7 @@ FAULTS = _catalogue(
         effect=effects.cut_check("$RESTAPI_PORT"),
         hold_s=10,
         outlasts=True,
+        fades="server-loss",
     ),
     Fault(
         name="packet-loss",
@@ -364,14 +378,5 @@ FAULTS = _catalogue(
         bound="bystander",
         effect=effects.keep_wal(),
         hold_s=20,
-    ),
-    Fault(
-        name="cpu-starvation",
-        family="host",
-        summary="all services of the primary's host share 20 % of one processor for 30 s",
-        targets="primary",
-        bound="server-return",
-        effect=effects.starve(20),
-        hold_s=30,
     ),
 )

@@ -217,9 +217,12 @@ class _Course:
     def _aim(self, health: Health) -> None:
         facts = {**health.facts, "balancers": self.balancers}
         self.fault, self.targets = targets.aim(self.fault, self.drill.target, facts, self.topology["hosts"])
-        bound = next(bound for bound in self.topology["bounds"] if bound["fault"] == self.fault.bound)
-        self.bound_s = float(bound["seconds"])
+        self.bound_s = self._predicted(self.fault.bound)
         self.fit(self.targets)
+
+    def _predicted(self, name: str) -> float:
+        """The bound of one class of faults, in seconds."""
+        return next(float(bound["seconds"]) for bound in self.topology["bounds"] if bound["fault"] == name)
 
     def _cards(self) -> Mapping[str, str]:
         """The balancers' MAC addresses, by which the client hears who holds the virtual address."""
@@ -300,6 +303,8 @@ class _Course:
             "bound_s": self.bound_s,
             "hold_s": self.fault.hold_s,
             "outlasts": self.fault.outlasts,
+            "fades_s": self._predicted(self.fault.fades) if self.fault.fades else 0.0,
+            "cuts_off": self.fault.cuts_off,
             "lossless": self.fault.lossless,
             # What Patroni may take to see, on a host that goes on, that another one leads.
             "demotion_s": patroni["loop_wait"] + patroni["retry_timeout"],

@@ -119,4 +119,4 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
     if set(found) == set(own):
         return fault, found
-    return replace(fault, bound=BYSTANDER, outlasts=False, leader=STAYS, vip=STAYS), found
+    return replace(fault, bound=BYSTANDER, outlasts=False, fades="", leader=STAYS, vip=STAYS), found
