@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..timing import BYSTANDER
 from .checker import FAIL, LATEST_S, Event, History, check
 from .faults import FAULTS
 
@@ -88,11 +89,17 @@ LAYERS = (
     Layer("consensus", ("etcd-member", "etcd-quorum")),
     Layer("applications", ("server-loss",)),
 )
-LAYER_OF: Mapping[str, Layer] = {name: layer for layer in LAYERS for name in layer.classes}
+# Clients of the primary and of the address do without: a replica, the other balancer, the repository. Not composed.
+BESIDE = Layer("none", (BYSTANDER,))
+LAYER_OF: Mapping[str, Layer] = {name: layer for layer in (*LAYERS, BESIDE) for name in layer.classes}
+# Classes of faults that end when the drill heals them.
+LASTING = ("server-return",)
 # What the catalogue can drill of what happens by itself, and of which the length is the service's and not the drill's.
-# By class, a fault that does.
+# By class, the first fault that does.
 DRILLABLE: Mapping[str, str] = {
-    fault.bound: fault.name for fault in FAULTS.values() if fault.family != OPERATIONS and not fault.outlasts
+    fault.bound: fault.name
+    for fault in reversed(list(FAULTS.values()))
+    if fault.family != OPERATIONS and not fault.outlasts and fault.bound not in (*LASTING, BYSTANDER)
 }
 UNDRILLED = tuple(name for name in LAYER_OF if name not in {fault.bound for fault in FAULTS.values()})
 
@@ -238,9 +245,18 @@ def measured(trials: Sequence[Trial]) -> Measured:
         loss_at_most=loss_at_most(len(known)) if losses == 0 else None,
         outages={name: outage([one.outages[name] for one in counted]) for name in SERVICES} if counted else {},
         repair_s=statistics.fmean(repairs) if repairs and len(repairs) == len(counted) else None,
-        excluded="planned" if first.planned else "drill's length" if first.outlasts else "",
+        excluded=_excluded(first),
         lacking=lacking,
     )
+
+
+def _excluded(one: Trial) -> str:
+    """Why drills like this one are no part of the availability, if they are not."""
+    if one.planned:
+        return "planned"
+    if one.outlasts or one.fault_class in LASTING:
+        return "drill's length"
+    return "clients do without" if LAYER_OF[one.fault_class] is BESIDE else ""
 
 
 def single(mtbf: float, mttr: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .hosts import Hosts
+from .hosts import HostError, Hosts
 from .refusal import RefusedError
 
 PKI = "/etc/standfast/pki"
@@ -79,6 +79,8 @@ class Probes:
                 "systemd-run", "--quiet", "--collect", f"--unit={self._unit(probe)}",
                 f"--property=RuntimeMaxSec={self._longest_s}", f"--property=User={probe.user}",
                 f"--property=AmbientCapabilities={probe.capabilities}",
+                # There may be a password in it, and nobody left who removes it.
+                f"--property=ExecStopPost=+/usr/bin/rm -f {self._path(probe, 'json')}",
                 # Above what it looks at: a probe that waits for a processor measures itself.
                 "--property=Nice=-5",
                 f"--property=StandardOutput=append:{self._path(probe, 'jsonl')}", "--property=StandardError=journal",
@@ -92,23 +94,31 @@ class Probes:
         said = self._hosts.run(probe.host, ["tail", f"--lines={lines}", self._path(probe, "jsonl")])
         return [json.loads(line) for line in said.splitlines() if line.endswith("}")]
 
-    def stop(self) -> None:
-        """End them in order, and wait for it."""
-        for probe in self.probes:
-            self._hosts.shell(
-                probe.host, f"systemctl stop {self._unit(probe)} || ! systemctl is-active {self._unit(probe)}"
-            )
+    def finish(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """End them all; what they saw, each line with its host, and why nobody knows what others saw.
 
-    def collect(self) -> list[dict[str, Any]]:
-        """What all of them saw, each line with its host; their files are removed."""
+        A host that does not answer keeps nobody else's from being ended and removed; its own end by themselves.
+        """
         events: list[dict[str, Any]] = []
-        for probe in self.probes:
+        lost: list[str] = []
+        for host in dict.fromkeys(probe.host for probe in self.probes):
+            try:
+                events += self._finish(host)
+            except HostError as error:
+                lost.append(str(error))
+        return events, lost
+
+    def _finish(self, host: str) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        probes = [probe for probe in self.probes if probe.host == host]
+        for probe in probes:
+            self._hosts.shell(host, f"systemctl stop {self._unit(probe)} || ! systemctl is-active {self._unit(probe)}")
+        for probe in probes:
             path = self._path(probe, "jsonl")
             # One that could not start has seen nothing.
-            said = self._hosts.shell(probe.host, f"test ! -e {path} || cat {path}")
-            events += [{"host": probe.host, **json.loads(line)} for line in said.splitlines() if line.endswith("}")]
-        for host in {probe.host for probe in self.probes}:
-            self._hosts.run(host, ["rm", "-rf", f"{self.FOLDER}/{self._drill}"])
+            said = self._hosts.shell(host, f"test ! -e {path} || cat {path}")
+            events += [{"host": host, **json.loads(line)} for line in said.splitlines() if line.endswith("}")]
+        self._hosts.run(host, ["rm", "-rf", f"{self.FOLDER}/{self._drill}"])
         return events
 
 

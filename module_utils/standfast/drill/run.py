@@ -183,8 +183,10 @@ class _Course:
             probes.start()
             yield
         finally:
-            probes.stop()
-            self.events += [self._on_client(event) for event in probes.collect()]
+            seen, lost = probes.finish()
+            self.events += [self._on_client(event) for event in seen]
+            for reason in lost:
+                self.drill.say(f"  not known what was seen there: {reason}")
 
     # -- before ------------------------------------------------------------------------------------
 

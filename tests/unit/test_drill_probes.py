@@ -1,0 +1,42 @@
+"""What becomes of probes when a host is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from standfast.drill.hosts import HostError
+from standfast.drill.probes import Probe, Probes
+
+
+class Gone:
+    """Hosts of which one does not answer."""
+
+    def __init__(self, gone: str) -> None:
+        self.gone = gone
+        self.removed: list[tuple[str, str]] = []
+        self.stopped: list[tuple[str, str]] = []
+
+    def shell(self, host: str, script: str) -> str:
+        if host == self.gone:
+            raise HostError(f"{host}: connection lost")
+        if script.startswith("systemctl stop"):
+            self.stopped.append((host, script.split()[2]))
+            return ""
+        return json.dumps({"event": "end", "at": 1.0}) + "\n{cut off"
+
+    def run(self, host: str, command: Sequence[str]) -> str:
+        assert command[:2] == ["rm", "-rf"]
+        self.removed.append((host, command[2]))
+        return ""
+
+
+def test_host_that_is_gone_keeps_no_other_probe_alive_and_no_password_on_a_disk() -> None:
+    places = [("client1", "ledger"), ("db1", "roles"), ("db2", "roles"), ("db2", "lease"), ("client1", "web")]
+    hosts = Gone("db1")
+    probes = Probes(hosts, "0123", [Probe(host, program, {}) for host, program in places], 10)  # type: ignore[arg-type]
+    events, lost = probes.finish()
+    assert lost == ["db1: connection lost"]
+    assert len(hosts.stopped) == 4
+    assert hosts.removed == [(host, "/run/standfast-drill/0123") for host in ("client1", "db2")]
+    assert [event["host"] for event in events] == ["client1", "client1", "db2", "db2"]
