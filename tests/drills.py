@@ -39,6 +39,7 @@ class Judgement:
 
 def judgements(scenario: Path) -> list[Judgement]:
     """What the scenario in this folder drills."""
-    play = yaml.safe_load((scenario / "side_effect.yml").read_text(encoding="utf-8"))[0]
+    plays = yaml.safe_load((scenario / "side_effect.yml").read_text(encoding="utf-8"))
+    play = next(play for play in plays if "drills" in play.get("vars", {}))
     folder = ROOT / play["vars"]["drills_histories"]
     return [Judgement(fault, folder) for fault in play["vars"]["drills"]]
