@@ -509,7 +509,8 @@ class Local:
             environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
             replaced = str(Path(f"/proc/{pid}/exe").readlink()).endswith(" (deleted)")
             started = _started(pid)
-        except FileNotFoundError:
+        # It may end at any moment: what is left of it has no memory to read (ESRCH) and no program (ENOENT).
+        except (FileNotFoundError, ProcessLookupError):
             return True
         running = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
         # It reads its certificate at each handshake, but whom it trusts at its start only.

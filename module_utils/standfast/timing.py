@@ -41,6 +41,9 @@ MEMBER_STATUS_TIMEOUT = 2.0
 # Writing the lock and the quorum's state, `pg_ctl promote`, and the first answer as a primary.
 # Received WAL is assumed to be replayed; a replica with a backlog adds its replay time.
 PROMOTION = 2.0
+# A replica's WAL receiver ends and begins anew: a new primary_conninfo, TLS, SCRAM and the first
+# acknowledgement; wal_retrieve_retry_interval (0.5 s) lies between attempts (measured: 0.7 s).
+REPLICATION_START = 2.0
 # A planned stop of the primary: two checkpoints and the transfer of the last WAL. Patroni
 # writes a checkpoint before it stops PostgreSQL so that the one inside the outage is short.
 SHUTDOWN = 5.0
@@ -421,6 +424,15 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
         ),
         ("etcd-member", 0.0, "none: another member answers within retry_timeout", "Patroni config.rst, retry_timeout"),
         ("etcd-quorum", 0.0, "none: failsafe mode keeps the primary", "Patroni dcs_failsafe_mode.rst"),
+        # When the primary comes back after ttl it writes its leader key before its member key. A replica that
+        # looks in between knows who leads but not where, and lets go of the primary until its next look:
+        # commits that wait for a replica wait that long.
+        (
+            "primary-cut-from-etcd",
+            patroni.loop_wait + REPLICATION_START + arrival,
+            "loop_wait + start of replication + client, once, when etcd is back after ttl",
+            "Patroni ha.py: _run_cycle, touch_member; dcs/etcd3.py: leader without a member",
+        ),
         (BYSTANDER, 0.0, "none: clients of the primary and of the virtual address do not need it", "topology"),
     )
     return tuple(Bound(fault, round(seconds, 2), formula, source) for fault, seconds, formula, source in table)

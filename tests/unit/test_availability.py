@@ -369,7 +369,7 @@ def test_composition_on_a_worked_example() -> None:
         "balancers": blink**4 * (1 - (1 - balancer) ** 2),
         "vip": blink * (1 - (1 - mended) ** 2),
         "database": blink**5 * (database**3 + 3 * database**2 * (1 - database)),
-        "consensus": blink**2,
+        "consensus": blink**3,
     }
     assert {name: one and one.expected for name, one in row.layers.items()} == pytest.approx(expected, abs=1e-12)
     assert row.together and row.together.expected == pytest.approx(math.prod(expected.values()), abs=1e-12)

@@ -318,6 +318,19 @@ def test_member_that_started_before_its_trusted_authorities_changed_is_not_curre
         process.wait()
 
 
+def test_member_whose_process_has_just_ended_is_looked_at_without_an_error(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    process.kill()
+    # It has ended, and is not reaped: its entry in /proc is still there.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        host = local(tmp_path, shown(MainPID=str(process.pid)), [])
+        host.environment_file.write_text('ETCD_NAME="db1"\n', encoding="utf-8")
+        assert host.state().current
+    finally:
+        process.wait()
+
+
 def wait_until_replaced(pid: int) -> None:
     """Return when the new process is the program that it was started for."""
     while Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() != "sleep":

@@ -35,6 +35,7 @@ MEASURED = [
     ("primary-isolated", 24.782),
     ("balancer-host-loss", 0.372),
     ("balancer-stop", 0.083),
+    ("primary-cut-from-etcd", 1.06),
 ]
 
 
@@ -66,6 +67,7 @@ def test_haproxy_detection_is_the_sum_of_its_checks() -> None:
         ("patroni", "ttl", "primary-host-loss"),
         ("patroni", "loop_wait", "postgres-crash"),
         ("patroni", "primary_start_timeout", "postgres-crash"),
+        ("patroni", "loop_wait", "primary-cut-from-etcd"),
         ("haproxy", "downinter_ms", "switchover"),
         ("haproxy", "inter_ms", "server-loss"),
         ("keepalived", "advert_int_ms", "balancer-host-loss"),

@@ -86,7 +86,7 @@ LAYERS = (
         spare=1,
     ),
     # Failsafe mode writes on without a majority, so too few members are no outage of their own.
-    Layer("consensus", ("etcd-member", "etcd-quorum")),
+    Layer("consensus", ("etcd-member", "etcd-quorum", "primary-cut-from-etcd")),
     Layer("applications", ("server-loss",)),
 )
 # Clients of the primary and of the address do without: a replica, the other balancer, the repository. Not composed.

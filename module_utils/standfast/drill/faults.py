@@ -299,7 +299,7 @@ FAULTS = _catalogue(
         family="network",
         summary="the primary loses etcd for 40 s, its replicas reach it: failsafe mode keeps it",
         targets="primary",
-        bound="etcd-quorum",
+        bound="primary-cut-from-etcd",
         effect=effects.cut_from_peers("{ $ETCD_PORT, $ETCD_PEER_PORT }"),
         hold_s=40,
     ),
