@@ -242,9 +242,9 @@ def cut_from_peers(ports: str = "") -> Effect:
     )
 
 
-def cut_from(address: str) -> Effect:
-    """Drop what goes to and comes from one address."""
-    return drop(f"ip saddr {address}", f"ip daddr {address}")
+def cut_from(addresses: str) -> Effect:
+    """Drop what goes to and comes from these addresses, separated by commas."""
+    return drop(f"ip saddr {{ {addresses} }}", f"ip daddr {{ {addresses} }}")
 
 
 def cut_vrrp() -> Effect:

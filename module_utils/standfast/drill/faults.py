@@ -210,6 +210,16 @@ FAULTS = _catalogue(
         leader=MOVES,
     ),
     Fault(
+        name="primary-cut-from-cluster",
+        family="network",
+        summary="the primary loses etcd, its replicas and the repository for 45 s, while clients still reach it",
+        targets="primary",
+        bound="primary-isolated",
+        effect=effects.cut_from("$PEERS, $REPOSITORY"),
+        hold_s=45,
+        leader=MOVES,
+    ),
+    Fault(
         name="etcd-member",
         family="process",
         summary="one etcd member is killed; systemd starts it again",
