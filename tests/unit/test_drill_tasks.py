@@ -74,7 +74,7 @@ def test_service_that_names_no_target_is_refused() -> None:
     nobody = {**FACTS, "database": {"leader": None, "members": []}}
     with pytest.raises(RefusedError, match="primary: seen no such host"):
         targets.choose("primary", nobody)
-    assert set(targets.CHOICES) == set(targets.FUNCTION)
+    assert set(targets.CHOICES) == set(targets.FUNCTIONS)
 
 
 def refusal(task: Callable[..., None], **given: Any) -> str:

@@ -199,8 +199,8 @@ class _Course:
 
     def candidates(self) -> list[str]:
         """The hosts that the fault could go to."""
-        wanted = targets.FUNCTION[self.fault.targets]
-        return [name for name, host in self.topology["hosts"].items() if wanted in host["functions"]]
+        wanted = targets.FUNCTIONS[self.fault.targets]
+        return [name for name, host in self.topology["hosts"].items() if not wanted.isdisjoint(host["functions"])]
 
     def fit(self, hosts: Sequence[str]) -> None:
         """RefusedError if one of the hosts lacks what the fault's effect needs."""

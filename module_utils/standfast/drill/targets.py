@@ -63,6 +63,11 @@ def replica(facts: Facts) -> list[str]:
     return synchronous_replicas(facts)[:1]
 
 
+def servers(facts: Facts) -> list[str]:
+    """All balancers and all databases."""
+    return balancers(facts) + [member["name"] for member in facts["database"]["members"]]
+
+
 CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
     "vip-holder": vip_holder,
     "vip-backup": vip_backup,
@@ -72,18 +77,20 @@ CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
     "etcd-leader": etcd_leader,
     "etcd-majority": etcd_majority,
     "primary-and-synchronous": primary_and_synchronous,
+    "servers": servers,
 }
 
-# The function of the hosts that a choice is among.
-FUNCTION: Mapping[str, str] = {
-    "vip-holder": "balancer",
-    "vip-backup": "balancer",
-    "balancers": "balancer",
-    "primary": "database",
-    "replica": "database",
-    "etcd-leader": "etcd",
-    "etcd-majority": "etcd",
-    "primary-and-synchronous": "database",
+# The functions of the hosts that a choice is among.
+FUNCTIONS: Mapping[str, frozenset[str]] = {
+    "vip-holder": frozenset({"balancer"}),
+    "vip-backup": frozenset({"balancer"}),
+    "balancers": frozenset({"balancer"}),
+    "primary": frozenset({"database"}),
+    "replica": frozenset({"database"}),
+    "etcd-leader": frozenset({"etcd"}),
+    "etcd-majority": frozenset({"etcd"}),
+    "primary-and-synchronous": frozenset({"database"}),
+    "servers": frozenset({"balancer", "database"}),
 }
 
 
@@ -109,11 +116,11 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
             f"target: seen {target}; expected one of {', '.join((*CHOICES, *hosts))}; mend: correct its spelling"
         )
     found = choose(target, facts) if target in CHOICES else [target]
-    wanted = FUNCTION[fault.targets]
-    wrong = [name for name in found if wanted not in hosts[name]["functions"]]
+    wanted = FUNCTIONS[fault.targets]
+    wrong = [name for name in found if wanted.isdisjoint(hosts[name]["functions"])]
     if wrong:
         raise RefusedError(
-            f"target: seen {', '.join(wrong)}; expected a host of function {wanted}; mend: {fault.name} goes to one"
+            f"target: seen {', '.join(wrong)}; expected a host of function {' or '.join(sorted(wanted))}; mend: {fault.name} goes to one"
         )
     if fault.playbook:
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
