@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,6 +22,7 @@ from standfast.drill.checker import FAIL, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError, Hosts
 from standfast.drill.layers import layers, longest
+from standfast.drill.probes import Periods
 from standfast.drill.refusal import InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill, Progress
 from standfast.inventory import Inventory, read
@@ -37,7 +38,9 @@ RUNNING = {
     "cluster": "the cluster's name, as a yes to breaking it; asked for if it is not given",
     "rounds": "how many times (default: 1)",
     "histories": "folder that the histories go to (default: .lab/histories)",
+    "period": "milliseconds between two tries of each client, 5 to 1000 (default: 20)",
 }
+SHORTEST_MS, PERIOD_MS, LONGEST_MS = 5, 20, 1000
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,20 @@ class Range:
     known: Inventory
     topology: Mapping[str, Any]
     histories: Path
+    periods: Periods = field(default_factory=Periods)
 
     def drill(self, fault: str, target: str = "", seed: int | None = None) -> Drill:
         """One drill, which says what it does."""
-        return Drill(Path(self.inventory), FAULTS[fault], self.known, self.topology, print, target, seed)
+        return Drill(
+            Path(self.inventory), FAULTS[fault], self.known, self.topology, print, target, seed, periods=self.periods
+        )
 
 
 @task(name="list", help=INVENTORY)
 def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa: ARG001
     """Show the faults, the outage that the configuration allows for each, and which cannot be injected here."""
     with refusals(inventory):
-        here = _range(inventory, "")
+        here = range_of(inventory, "")
     bounds = {bound["fault"]: bound["seconds"] for bound in here.topology["bounds"]}
     with Hosts(Path(inventory)) as hosts:
         obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
@@ -92,11 +98,12 @@ def run(
     target: str = "",
     rounds: int = 1,
     histories: str = ".lab/histories",
+    period: int = PERIOD_MS,
     dry_run: bool = False,
 ) -> None:
     """Inject a fault under load, heal it, judge. Exit code 0 pass, 1 fail, 2 unknown, 3 refused."""
     with refusals(inventory):
-        here = _range(inventory, histories)
+        here = range_of(inventory, histories, period)
         _known([fault])
         if dry_run:
             print("\n".join(here.drill(fault, target).plan()))
@@ -123,10 +130,11 @@ def suite(
     seed: int = -1,
     rounds: int = 1,
     histories: str = ".lab/histories",
+    period: int = PERIOD_MS,
 ) -> None:
     """Run many drills, each when the service is fully redundant again. Exit codes as of drill.run, the worst counts."""
     with refusals(inventory):
-        here = _range(inventory, histories)
+        here = range_of(inventory, histories, period)
         drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
         drills = [(name, "") for _ in range(rounds) for name in chosen(faults, tag, drawn)]
         _confirm(here, cluster)
@@ -147,10 +155,11 @@ def replay(
     cluster: str = "",
     rounds: int = 1,
     histories: str = ".lab/histories",
+    period: int = PERIOD_MS,
 ) -> None:
     """Run the drill of a history again. Exit codes as of drill.run."""
     with refusals(inventory):
-        here = _range(inventory, histories)
+        here = range_of(inventory, histories, period)
         header = next(iter(_read(path).values()))[0]
         _known([str(header.get("fault"))])
         _confirm(here, cluster)
@@ -177,9 +186,16 @@ def report(context: Context, path: str, html: str = "", junit: str = "", json: s
     _leave([drill.verdict for drill in drills])
 
 
-def _range(inventory: str, histories: str) -> Range:
+def range_of(inventory: str, histories: str, period_ms: int = PERIOD_MS) -> Range:
+    """The cluster of an inventory; RefusedError or InvalidInput before any host is asked."""
+    if not SHORTEST_MS <= period_ms <= LONGEST_MS:
+        raise RefusedError(
+            f"period: seen {period_ms}; expected {SHORTEST_MS} to {LONGEST_MS} ms; "
+            "mend: a shorter one measures the client, a longer one too little"
+        )
     known = read([inventory])
-    return Range(inventory, known, known.topology().as_fact(), Path(histories))
+    tries = Periods(write=period_ms / 1000, request=period_ms / 1000)
+    return Range(inventory, known, known.topology().as_fact(), Path(histories), tries)
 
 
 def _known(names: Sequence[str]) -> None:

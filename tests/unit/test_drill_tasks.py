@@ -105,6 +105,18 @@ def test_bad_input_is_refused_before_any_host_is_asked(
     assert told in message and "mend: " in message
 
 
+@pytest.mark.parametrize("period", [4, 1001])
+def test_period_that_measures_nothing_is_refused(period: int) -> None:
+    message = refusal(drill.run, inventory=LAB, fault="switchover", period=period)
+    assert f"period: seen {period}; expected 5 to 1000 ms" in message and "mend: " in message
+
+
+def test_period_reaches_the_clients() -> None:
+    tried = drill.range_of(LAB, "", 5).drill("switchover").periods
+    placed = {probe.program: probe.parameters for probe in probes.arrange(TOPOLOGY, {"timeout_s": 1}, tried)}
+    assert (placed["ledger"]["period_s"], placed["web"]["period_s"]) == (0.005, 0.005)
+
+
 def test_inventory_that_does_not_allow_drills_is_refused() -> None:
     message = refusal(drill.run, inventory=INVENTORY, fault="switchover", cluster="production", dry_run=True)
     assert "drills_allowed: seen false; expected true" in message
