@@ -31,8 +31,8 @@ CAPABILITIES = (
 PARALLEL = 4
 BOOT_DEADLINE = 120
 
-# PostgreSQL writes a checkpoint first.
-SHUTDOWN_DEADLINE = 90
+# PostgreSQL writes a checkpoint first. Before systemd itself kills what hangs, after 90 s: then nobody sees what it was.
+SHUTDOWN_DEADLINE = 60
 # systemd's own signal for it, as in systemd(1).
 SHUT_DOWN = signal.SIGRTMIN + 3
 # What keeps a host from ending: the units it waits for, what runs in them, and what they said.
@@ -152,6 +152,14 @@ def end(hosts: Sequence[Host], how: int) -> None:
     podman("wait", *names, deadline=SHUTDOWN_DEADLINE)
 
 
+def last_words(host: Host) -> str:
+    """What a host is busy with that is shutting down; it may end at any moment, and then cannot be asked."""
+    try:
+        return podman("exec", host.container, "sh", "-c", BUSY)
+    except LabError as error:
+        return str(error)
+
+
 def stop(hosts: Sequence[Host], *, power_cut: bool = False) -> None:
     """Shut running hosts down, all at once, as their systemd does it; with `power_cut` they just end.
 
@@ -163,8 +171,9 @@ def stop(hosts: Sequence[Host], *, power_cut: bool = False) -> None:
         end(up, signal.SIGKILL if power_cut else SHUT_DOWN)
     except OverdueError:
         late = running(up)
-        busy = [f"=== {host.name}\n{podman('exec', host.container, 'sh', '-c', BUSY)}" for host in late]
-        end(late, signal.SIGKILL)
+        busy = [f"=== {host.name}\n{last_words(host)}" for host in late]
+        if still := running(late):
+            end(still, signal.SIGKILL)
         names = ", ".join(host.name for host in late)
         raise LabError("\n".join([f"killed after {SHUTDOWN_DEADLINE} s of shutting down: {names}", *busy])) from None
 

@@ -44,6 +44,13 @@ CHEAP = [
         "RestartSec=100ms\nRestartSteps=6\nRestartMaxDelaySec=10s\n",
         f"{GUARDS}::test_daemon_returns_from_its_tenth_crash_as_fast_as_from_its_first",
     ),
+    Saboteur(
+        "etcd that hangs for as long as it likes",
+        "roles/etcd/templates/50-standfast.conf.j2",
+        "TimeoutStopSec=15s\n",
+        "",
+        f"{GUARDS}::test_etcd_that_hangs_on_its_way_out_is_ended_with_its_last_words",
+    ),
     # -- who holds the virtual address --
     Saboteur(
         "equal priorities",

@@ -134,6 +134,12 @@ def test_etcd_asks_for_a_certificate(who: str) -> None:
 # -- firewall ----------------------------------------------------------------------------------------
 
 
+def test_etcd_that_hangs_on_its_way_out_is_ended_with_its_last_words() -> None:
+    for host, text in texts("etcd", "etcd", "/etc/systemd/system/etcd.service.d/50-standfast.conf").items():
+        # Longer than a leader needs to hand over, much shorter than systemd's own 90 s.
+        assert "TimeoutStopSec=15s\nTimeoutStopFailureMode=abort\n" in text, host
+
+
 def test_firewall_drops_what_no_rule_admits() -> None:
     for host, text in texts("firewall", "any", "/etc/nftables.standfast.conf").items():
         assert "hook input priority filter; policy drop;" in text, host
