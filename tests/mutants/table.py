@@ -11,9 +11,10 @@ from standfast.drill.checker import CONVERGENCE_S, FAIL, LATEST_S, VOID
 
 from tests.unit.drill_histories import Event, Events
 
-# Harm is a failure, whatever else is not known. Missing evidence may be either, never a pass.
-SAFETY, EVIDENCE = "safety", "evidence"
-KILLED_BY = {SAFETY: (FAIL,), EVIDENCE: (FAIL, VOID)}
+# Harm is a failure, whatever else is not known. Missing evidence may be either, never a pass; where only samples of
+# a host are missing, nothing is known, and no harm may be claimed.
+SAFETY, EVIDENCE, UNSEEN = "safety", "evidence", "unseen"
+KILLED_BY = {SAFETY: (FAIL,), EVIDENCE: (FAIL, VOID), UNSEEN: (VOID,)}
 
 
 class Story:
@@ -86,6 +87,14 @@ class Story:
             if start <= event["at"] < end:
                 event["held"] = list(self.header["virtual_addresses"])
 
+    def unsee(self, kind: str, host: str, start: float, end: float = float("inf")) -> None:
+        """As if nobody had looked at a host from `start` to `end`."""
+        self.remove([event for event in self.of(kind, host=host) if start <= event["at"] < end])
+
+    def too_long(self) -> float:
+        """When an address that nobody holds since the fault has been away for longer than is allowed."""
+        return self.injected + self.bound + 2 * float(self.header["address_period_s"]) + LATEST_S + 0.1
+
     def hosts(self, program: str) -> list[str]:
         """Where a probe runs."""
         return [host for host, name in self.header["probes"] if name == program]
@@ -107,7 +116,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Mutant:
-    """`change` breaks a story of which `applies` is true; `kind` is SAFETY or EVIDENCE."""
+    """`change` breaks a story of which `applies` is true; `kind` is SAFETY, EVIDENCE or UNSEEN."""
 
     name: str
     kind: str
@@ -167,6 +176,10 @@ def no_split(story: Story) -> bool:
 
 def fault(*names: str) -> Callable[[Story], bool]:
     return lambda story: story.header["fault"] in names
+
+
+def held_longer_than_the_bound(story: Story) -> bool:
+    return fault("balancer_cut", "balancer_freeze")(story) and story.too_long() < story.healed + CONVERGENCE_S
 
 
 def two_addresses(story: Story) -> bool:
@@ -402,11 +415,29 @@ def service_goes_away_later_than_it_should(story: Story) -> None:
 
 @mutant(SAFETY)
 def nobody_holds_the_address_for_too_long(story: Story) -> None:
-    start = story.injected - 0.1
-    until = start + story.bound + 2 * story.header["address_period_s"] + LATEST_S + 0.2
     for event in story.of("addresses"):
-        if start <= event["at"] < until:
+        if story.injected - 0.1 <= event["at"] < story.too_long():
             event["held"] = []
+
+
+@mutant(SAFETY)
+def nobody_holds_the_address_after_a_hole_in_the_samples(story: Story) -> None:
+    start, length = story.injected - 1.8, 10 * story.header["address_period_s"] + 0.3
+    story.unsee("addresses", story.spare(), start, start + length)
+    nobody_holds_the_address_for_too_long(story)
+
+
+@mutant(SAFETY)
+def nobody_holds_the_address_and_nobody_knows_when_writers_ended(story: Story) -> None:
+    story.remove(story.of("end", program="ledger"))
+    nobody_holds_the_address_for_too_long(story)
+
+
+@mutant(SAFETY, held_longer_than_the_bound)
+def nobody_takes_the_address_of_a_balancer_that_is_seen_again_late(story: Story) -> None:
+    late = CONVERGENCE_S + 10 * story.header["address_period_s"] + 0.1
+    story.unsee("addresses", story.targets[0], story.injected, story.healed + late)
+    nobody_holds_the_address_for_too_long(story)
 
 
 @mutant(SAFETY)
@@ -730,17 +761,15 @@ def host_and_its_probe_left_out(story: Story) -> None:
     story.remove([event for event in story.events if event.get("host") == host])
 
 
-@mutant(EVIDENCE)
+@mutant(UNSEEN)
 def hole_in_the_role_samples(story: Story) -> None:
     start, length = story.injected - 1, 10 * story.header["role_period_s"] + 0.7
-    host = story.replica()
-    story.remove([e for e in story.of("role", host=host) if start <= e["at"] < start + length])
+    story.unsee("role", story.replica(), start, start + length)
 
 
-@mutant(EVIDENCE)
+@mutant(UNSEEN)
 def role_samples_of_the_target_end_with_the_fault(story: Story) -> None:
-    host = story.before["leader"]
-    story.remove([e for e in story.of("role", host=host) if e["at"] > story.injected])
+    story.unsee("role", story.before["leader"], story.injected)
 
 
 @mutant(EVIDENCE)
@@ -761,21 +790,47 @@ def everybody_was_a_replica(story: Story) -> None:
         event |= {"replica": True, "timeline": ""}
 
 
-@mutant(EVIDENCE)
+@mutant(UNSEEN)
 def no_address_samples_of_a_balancer(story: Story) -> None:
     story.remove(story.of("addresses", host=story.rng.choice(story.hosts("addresses"))))
 
 
-@mutant(EVIDENCE, untouched_balancer)
+@mutant(UNSEEN, untouched_balancer)
 def hole_in_the_address_samples(story: Story) -> None:
     start, length = story.injected - 1, 10 * story.header["address_period_s"] + 0.5
-    host = story.rng.choice(untouched_balancer(story))
-    story.remove([e for e in story.of("addresses", host=host) if start <= e["at"] < start + length])
+    story.unsee("addresses", story.rng.choice(untouched_balancer(story)), start, start + length)
 
 
-@mutant(EVIDENCE)
+@mutant(UNSEEN, address_stayed)
+def holder_not_looked_at_for_longer_than_the_bound(story: Story) -> None:
+    start, length = story.injected - 0.1, 10 * story.header["address_period_s"] + 0.2
+    story.unsee("addresses", story.after["holder"], start, max(start + length, story.too_long()))
+
+
+@mutant(UNSEEN, address_moved)
+def heir_not_looked_at_when_it_took_the_address(story: Story) -> None:
+    start, length = story.injected - 0.1, 10 * story.header["address_period_s"] + 0.2
+    story.unsee("addresses", story.after["holder"], start, max(start + length, story.too_long()))
+
+
+@mutant(UNSEEN, fault("balancer_hang"))
+def balancer_that_hangs_not_looked_at(story: Story) -> None:
+    story.unsee("addresses", story.targets[0], story.injected, story.healed)
+
+
+@mutant(UNSEEN)
 def address_samples_end_early(story: Story) -> None:
-    story.remove([e for e in story.of("addresses", host=story.after["holder"]) if e["at"] > story.redundant - 1.2])
+    story.unsee("addresses", story.after["holder"], story.redundant - 1.2)
+
+
+@mutant(UNSEEN, address_moved)
+def heir_not_looked_at_any_more(story: Story) -> None:
+    story.unsee("addresses", story.after["holder"], story.injected - 0.1)
+
+
+@mutant(UNSEEN, address_moved)
+def former_holder_not_looked_at_any_more(story: Story) -> None:
+    story.unsee("addresses", story.before["holder"], story.injected)
 
 
 @mutant(EVIDENCE)

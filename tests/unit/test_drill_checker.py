@@ -15,10 +15,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from standfast.drill import history
-from standfast.drill.checker import FAIL, PASS, VOID, Gap, Span, Verdict, check, longest_gap, overlaps, spans
+from standfast.drill.checker import FAIL, PASS, VOID, Gap, Span, Verdict, check, longest_gap, overlaps, spans, uncovered
 
 from tests.mutants import hunt
-from tests.mutants.table import EVIDENCE, MUTANTS, SAFETY, Mutant, Story
+from tests.mutants.table import EVIDENCE, MUTANTS, SAFETY, UNSEEN, Mutant, Story
 from tests.unit.drill_histories import FAULTS, Case, Events, cases, draw, simulate
 
 # One of each kind of fault.
@@ -127,11 +127,20 @@ def test_missing_evidence_never_passes(mutant: Mutant) -> None:
     assert [result.case for result in results if result.verdict.outcome == PASS] == []
 
 
+@pytest.mark.parametrize("mutant", of(UNSEEN), ids=named)
+def test_host_that_nobody_looked_at_is_neither_well_nor_guilty(mutant: Mutant) -> None:
+    results = list(hunt([mutant], CASES))
+    assert results, "it applies to no history"
+    for result in results:
+        assert (result.verdict.outcome, result.verdict.findings) == (VOID, []), result.case
+        assert any("said nothing" in void for void in result.verdict.voids), result.case
+
+
 @pytest.mark.parametrize(
     "mutant",
     [mutant for mutant in MUTANTS if mutant.name in (
         "no end of ledger", "no phases", "too few requests before the fault", "late client", "no final read",
-        "service not asked after", "no role samples of a host", "hole in the role samples", "empty fault window",
+        "service not asked after", "no role samples of a host", "empty fault window",
     )],
     ids=named,
 )  # fmt: skip
@@ -235,6 +244,34 @@ def test_gap_that_never_closes_is_told() -> None:
 
 def test_gap_that_was_open_from_the_start_is_counted() -> None:
     assert longest_gap([8], 2, 10) == Gap(2, 8)
+
+
+@pytest.mark.parametrize(
+    ("covered", "seconds"),
+    [
+        ([], 8),
+        ([Gap(0, 1), Gap(9, 12)], 8),
+        ([Gap(0, 3), Gap(4, 4), Gap(8, 9)], 4),
+        ([Gap(0, 5), Gap(1, 2), Gap(6, 9)], 1),
+        ([Gap(-9, 1)], 9),
+        ([Gap(3, 20)], 1),
+        ([Gap(0, 20)], 0),
+        ([Gap(-9, -8), Gap(5, 4), Gap(11, 12)], 18),
+    ],
+)
+def test_time_that_nothing_covers_counts_from_before_the_fault(covered: list[Gap], seconds: float) -> None:
+    assert uncovered(covered, 2, 10) == seconds
+    assert uncovered(covered[::-1], 2, 10) == seconds
+
+
+def test_holder_that_is_seen_again_and_again_left_no_gap() -> None:
+    """Less often than every period, but at least once in ten; nobody saw that it was gone."""
+    events = of_kind("quorum_loss")
+    story = Story(events, random.Random(0))
+    seen = story.of("addresses", host=story.after["holder"])
+    story.remove([event for number, event in enumerate(seen) if number % 7])
+    verdict = check(events)
+    assert (verdict.outcome, verdict.figures["holder_gap_s"]) == (PASS, 0)
 
 
 def test_span_ends_with_silence_and_with_another_mark() -> None:

@@ -43,6 +43,8 @@ HEADER = frozenset(
     ]
 )
 WORKERS = ("session", "reconnect")
+# The samples of hosts, and the header's entry with their period.
+PERIODS = {"role": "role_period_s", "addresses": "address_period_s"}
 
 PASS, FAIL, VOID = "pass", "fail", "void"
 
@@ -126,10 +128,29 @@ class History:
         """The last event of one kind by host, at most as late as `before`."""
         return {event["host"]: event for event in self.of(kind) if event["at"] <= before}
 
-    def saw(self, kind: str, program: str) -> bool:
-        """Whether every host that should have been sampled was: else nobody seen is not nobody there."""
+    def samples(self, kind: str, host: str) -> list[Event]:
+        """All samples of one host, by time."""
+        return [event for event in self.of(kind) if event["host"] == host]
+
+    def silence_s(self, kind: str) -> float:
+        """After so many seconds without a sample nothing is known of a host."""
+        return SILENT_PERIODS * float(self.header[PERIODS[kind]])
+
+    @cached_property
+    def until(self) -> float:
+        """When the writers were told to end, or asked for the last time if nobody knows: hosts are looked at till then."""
+        ended = self.ended("ledger")
+        return ended if ended > float("-inf") else max((float(e["at"]) for e in self.of("write")), default=ended)
+
+    def at_end(self, kind: str) -> Mapping[str, Event]:
+        """The last sample of each host that was looked at to the end."""
+        last, silence = self.last(kind), self.silence_s(kind)
+        return {host: event for host, event in last.items() if self.until - event["at"] <= silence}
+
+    def saw_end(self, kind: str, program: str) -> bool:
+        """Whether every host that should be was looked at to the end: else nobody seen is not nobody there."""
         hosts = self.hosts(program)
-        return bool(hosts) and set(hosts) <= self.last(kind).keys()
+        return bool(hosts) and set(hosts) <= self.at_end(kind).keys()
 
     def slack(self, period: float) -> float:
         """By how much an interval between events of one period may be measured too long, in seconds."""
@@ -264,27 +285,39 @@ def _pulses(history: History, window: Window) -> Iterator[str]:
 
 def _samples(history: History, window: Window) -> Iterator[str]:
     """Whether every host was looked at all the time; a target may be silent while the fault is there."""
-    header = history.header
-    until = history.ended("ledger")
-    for kind, program, period, grace in (
-        ("role", "roles", float(header["role_period_s"]), float(header["demotion_s"])),
-        ("addresses", "addresses", float(header["address_period_s"]), CONVERGENCE_S),
-    ):
+    for kind, program in (("role", "roles"), ("addresses", "addresses")):
         for host in history.hosts(program):
-            samples = [event for event in history.of(kind) if event["host"] == host]
-            if not samples or samples[0]["at"] > window.injected:
+            unseen = next(_unseen(history, window, kind, host), None)
+            if unseen and unseen.start == float("-inf"):
                 yield f"{program} on {host} said nothing before the fault"
                 continue
-            for before, after in pairwise([*(float(sample["at"]) for sample in samples), until]):
-                # But it must be seen to come back.
-                excusable = host in header["targets"] and after < until
-                excused = window.shared(before, after, grace) if excusable else 0.0
-                if after - before - excused > SILENT_PERIODS * period:
-                    yield f"{program} on {host} said nothing for {after - before:.2f} s"
-                    break
-            wrong = max(float(sample["uncertainty"]) for sample in samples)
+            if unseen:
+                yield f"{program} on {host} said nothing for {unseen.seconds:.2f} s"
+            wrong = max(float(sample["uncertainty"]) for sample in history.samples(kind, host))
             if wrong > LATEST_S:
                 yield f"the clock of {host} is only known to {wrong:.2f} s; expected {LATEST_S} s"
+
+
+def _unseen(history: History, window: Window, kind: str, host: str) -> Iterator[Gap]:
+    """When nobody looked at a host though somebody should have, from the last sample before to the next one."""
+    moments = [float(sample["at"]) for sample in history.samples(kind, host)]
+    if not moments or moments[0] > window.injected:
+        yield Gap(float("-inf"), moments[0] if moments else float("inf"))
+    for before, after in pairwise([*moments, history.until]):
+        # But it must be seen to come back.
+        excusable = after < history.until and host in _away(history, kind)
+        grace = CONVERGENCE_S if kind == "addresses" else float(history.header["demotion_s"])
+        excused = window.shared(before, after, grace) if excusable else 0.0
+        if after - before - excused > history.silence_s(kind):
+            yield Gap(before, after)
+
+
+def _away(history: History, kind: str) -> set[str]:
+    """The hosts that may be silent while the fault is there.
+
+    A database server that is asked for its role may hang. Its addresses a host can tell unless it stands still.
+    """
+    return set(history.header["targets"]) if kind == "role" or history.header["cuts_off"] else set()
 
 
 def _reads(history: History, _: Window) -> Iterator[str]:
@@ -311,7 +344,7 @@ def _answers(history: History, window: Window) -> Iterator[str]:
     if history.phase("redundant") is None and not after["findings"]:
         yield "the service was not seen to be redundant again"
     roles = history.last("role", window.injected)
-    for sample in (*roles.values(), *(() if after["findings"] else history.last("role").values())):
+    for sample in (*roles.values(), *(() if after["findings"] else history.at_end("role").values())):
         if sample.get("error"):
             yield f"roles on {sample['host']} got no answer from a sound server: {sample['error']}"
     if (leaders := _leaders(roles)) != [before["leader"]]:
@@ -536,21 +569,47 @@ def _primaries(history: History, verdict: Verdict, window: Window) -> None:
                 verdict.findings.append(f"{span.host} led while nobody knew what had been acknowledged")
 
 
+def _held(history: History, samples: Sequence[Event]) -> Iterator[Gap]:
+    """Times in which a host held an address, by samples with a `mark`; also between two of them unless it was silent."""
+    for host in sorted({str(sample["host"]) for sample in samples}):
+        own = [sample for sample in samples if sample["host"] == host]
+        for before, after in pairwise([*own, {"at": history.until, "mark": True}]):
+            if before["mark"]:
+                on = after["mark"] and after["at"] - before["at"] <= history.silence_s("addresses")
+                yield Gap(float(before["at"]), float(after["at"] if on else before["at"]))
+
+
+def uncovered(covered: Iterable[Gap], start: float, end: float) -> float:
+    """Seconds of the longest time that none of the intervals covers and that overlaps [start, end]."""
+    longest, reached = 0.0, float("-inf")
+    for one in sorted(covered, key=lambda gap: gap.start):
+        if one.start < end and one.end >= one.start:
+            if one.start > start:
+                longest = max(longest, one.start - (reached if reached > float("-inf") else start))
+            reached = max(reached, one.end)
+    return max(longest, end - (reached if reached > float("-inf") else start))
+
+
 def _holders(history: History, verdict: Verdict, window: Window, bound: float) -> None:
     # What a host that is cut off holds reaches nobody.
-    cut_off = set(history.header["targets"]) if history.header["cuts_off"] else set()
+    cut_off = _away(history, "addresses")
     until = window.healed + CONVERGENCE_S
     seen = [e for e in history.of("addresses") if not (e["host"] in cut_off and window.injected <= e["at"] < until)]
     period = float(history.header["address_period_s"])
     together = nobody = 0.0
-    seen_all = history.saw("addresses", "addresses")
+    # Who was not looked at may have held it.
+    unseen: list[Gap] = []
+    for host in history.hosts("addresses"):
+        for gap in _unseen(history, window, "addresses", host):
+            parts = (Gap(gap.start, min(gap.end, window.injected)), Gap(max(gap.start, until), gap.end))
+            unseen += parts if host in cut_off else [gap]
+    seen_end = history.saw_end("addresses", "addresses")
     for address in history.header["virtual_addresses"]:
         samples = [{**event, "mark": address in event["held"]} for event in seen]
         together = max(together, overlaps(list(spans(samples, period))))
-        last = max((event["at"] for event in samples), default=window.healed)
-        nobody = max(nobody, longest_gap((e["at"] for e in samples if e["mark"]), window.injected, last).seconds)
-        holders = _carriers(history.last("addresses"), address)
-        if len(holders) > 1 or (not holders and seen_all):
+        nobody = max(nobody, uncovered([*_held(history, samples), *unseen], window.injected, history.until))
+        holders = _carriers(history.at_end("addresses"), address)
+        if len(holders) > 1 or (not holders and seen_end):
             verdict.findings.append(f"{address} is held by {', '.join(holders) or 'nobody'} at the end")
     verdict.figures |= {"holders_overlap_s": max(0.0, together), "holder_gap_s": nobody}
     allowed = CONVERGENCE_S + (window.healed - window.injected if history.header["vip"] == SPLIT else 0.0)
@@ -558,7 +617,7 @@ def _holders(history: History, verdict: Verdict, window: Window, bound: float) -
         verdict.findings.append(
             f"two balancers held the virtual address at once for {together:.2f} s; expected at most {allowed:.2f} s"
         )
-    if seen_all and nobody > bound + history.slack(period):
+    if history.hosts("addresses") and nobody > bound + history.slack(period):
         verdict.findings.append(f"nobody held the virtual address for {nobody:.2f} s; expected at most {bound:.2f} s")
     answers = {event["mac"] for event in history.of("neighbour") if event["asked"]}
     if history.hosts("neighbours") and len(answers) != 1:
@@ -591,10 +650,10 @@ def _agreement(history: History, verdict: Verdict, after: Event) -> None:
     """Hosts and clients end with what the service says of itself."""
     address = history.header["virtual_addresses"][0]
     for what, kind, program, found, expected in (
-        ("leader", "role", "roles", _leaders(history.last("role")), after["leader"]),
-        ("holder", "addresses", "addresses", _carriers(history.last("addresses"), address), after["holder"]),
+        ("leader", "role", "roles", _leaders(history.at_end("role")), after["leader"]),
+        ("holder", "addresses", "addresses", _carriers(history.at_end("addresses"), address), after["holder"]),
     ):
-        if found != [expected] and (found or history.saw(kind, program)):
+        if found != [expected] and (found or history.saw_end(kind, program)):
             verdict.findings.append(f"{what}: {', '.join(found) or 'nobody'} at the end; the service says {expected}")
     for worker in WORKERS:
         asked = history.worker(worker)
