@@ -23,15 +23,15 @@ from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError, Hosts
 from standfast.drill.layers import layers, longest
 from standfast.drill.probes import Periods
-from standfast.drill.refusal import InterruptedDrillError, RefusedError
+from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill, Progress
 from standfast.inventory import Inventory, read
 
 from fabfile import screen
-from fabfile.refusals import refusals
+from fabfile.refusals import REFUSED, refusals
 
-FAILED, UNKNOWN = 1, 2
-STYLES = {PASS: "bold green", FAIL: "bold red", VOID: "yellow"}
+EXIT_CODES = {PASS: 0, FAIL: 1, VOID: 2, reports.REFUSED: REFUSED}
+STYLES = {PASS: "bold green", FAIL: "bold red", VOID: "yellow", reports.REFUSED: "yellow"}
 INVENTORY = {"inventory": "the Ansible inventory of the cluster (default: inventories/lab)"}
 RUNNING = {
     **INVENTORY,
@@ -58,6 +58,16 @@ class Range:
         return Drill(
             Path(self.inventory), FAULTS[fault], self.known, self.topology, print, target, seed, periods=self.periods
         )
+
+    def header(self, fault: str, seed: int | None = None) -> dict[str, Any]:
+        """What reports say of a drill that was not begun."""
+        return {
+            "begun": history.now(),
+            **({} if seed is None else {"seed": seed}),
+            "cluster": self.topology["cluster_name"],
+            "profile": self.topology["profile"]["name"],
+            "family": FAULTS[fault].family,
+        }
 
 
 @task(name="list", help=INVENTORY)
@@ -132,13 +142,13 @@ def suite(
     histories: str = ".lab/histories",
     period: int = PERIOD_MS,
 ) -> None:
-    """Run many drills, each when the service is fully redundant again. Exit codes as of drill.run, the worst counts."""
+    """Run many drills, each when the service is fully redundant again. Exit codes as of drill.run: 1 before 2 before 3."""
     with refusals(inventory):
         here = range_of(inventory, histories, period)
         drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
         drills = [(name, "") for _ in range(rounds) for name in chosen(faults, tag, drawn)]
         _confirm(here, cluster)
-        judged = series(here, drills, None if faults else drawn)
+        judged = series(here, drills, None if faults else drawn, goes_on=True)
     stem = here.histories / f"suite-{judged[0].history.header['begun']}"
     _write(
         judged,
@@ -177,7 +187,7 @@ def replay(
     },
 )
 def report(context: Context, path: str, html: str = "", junit: str = "", json: str = "") -> None:  # noqa: ARG001
-    """Judge saved histories again. Exit codes as of drill.run, the worst counts."""
+    """Judge saved histories again. Exit codes as of drill.suite."""
     with refusals(path):
         drills = reports.judge((file.name, events) for file, events in _read(path).items())
     for drill in drills:
@@ -234,8 +244,13 @@ def _confirm(here: Range, given: str) -> None:
         )
 
 
-def series(here: Range, drills: Sequence[tuple[str, str]], seed: int | None = None) -> list[reports.Judged]:
-    """Run drills one after the other, keep and judge their histories; a table of them if there are several."""
+def series(
+    here: Range, drills: Sequence[tuple[str, str]], seed: int | None = None, *, goes_on: bool = False
+) -> list[reports.Judged]:
+    """Run drills one after the other, keep and judge their histories; a table of them if there are several.
+
+    goes_on: a fault that cannot be injected here is reported, and the next one follows.
+    """
     judged: list[reports.Judged] = []
     left = [name for name, _ in drills]
     asked_to_end = False
@@ -249,6 +264,11 @@ def series(here: Range, drills: Sequence[tuple[str, str]], seed: int | None = No
             print(f"{fault}: broken off: {error}")
             events, asked_to_end = error.events, error.asked
         except (HostError, RefusedError) as error:
+            if goes_on and isinstance(error, ImpossibleError):
+                left.pop(0)
+                judged.append(reports.refused(fault, str(error), here.header(fault, seed)))
+                show(judged[-1])
+                continue
             if not judged:
                 raise
             print(f"{fault}: {error}")
@@ -319,6 +339,9 @@ def _read(path: str) -> dict[Path, list[dict[str, Any]]]:
 def show(drill: reports.Judged) -> None:
     """One verdict, for people."""
     verdict = drill.verdict
+    if drill.refused:
+        print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.refused}")
+        return
     print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.name}")
     print("  " + ", ".join(f"{name} {value:.3g}" for name, value in verdict.figures.items()))
     parts = layers(drill.history)
@@ -354,7 +377,11 @@ def _write(drills: Sequence[reports.Judged], wanted: Mapping[str, Callable[[Sequ
 
 
 def _leave(verdicts: Sequence[Verdict], expected: int = 0) -> None:
-    """The exit code of the worst; a drill that was to be run and was not proves nothing."""
-    outcomes = {verdict.outcome for verdict in verdicts} | ({VOID} if len(verdicts) < expected else set())
-    if outcomes != {PASS}:
-        raise Exit(code=FAILED if FAIL in outcomes else UNKNOWN)
+    if code := exit_code(verdicts, expected):
+        raise Exit(code=code)
+
+
+def exit_code(verdicts: Sequence[Verdict], expected: int = 0) -> int:
+    """Of the worst; a drill that was to be run and was not proves nothing."""
+    missing = [VOID] if len(verdicts) < expected else []
+    return EXIT_CODES[reports.worst([*(verdict.outcome for verdict in verdicts), *missing])]

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import pytest
 from standfast.drill.checker import FAIL, PASS, VOID
 from standfast.drill.pictures import SILENT, Lane, Run, Timeline, nice, runs
-from standfast.drill.report import Judged, as_json, classes, html, judge, junit, outcome
+from standfast.drill.report import REFUSED, Judged, as_json, classes, html, judge, junit, outcome, refused
 
 from tests.unit.drill_histories import Case, Events, simulate
 
@@ -117,6 +117,10 @@ def short(events: Events, until: float = 2) -> Events:
 MIXED = [("one.jsonl", sound()), ("two.jsonl", failed()), ("three.jsonl", void())]
 
 
+def not_begun(reason: str = "db1: seen no nftables; expected it") -> Judged:
+    return refused("primary-isolate", reason, {"family": "network", "cluster": "books", "profile": "fast", "seed": 7})
+
+
 def page(drills: list[Judged]) -> ElementTree.Element:
     """The page as XML: every tag is closed, every text is escaped."""
     return ElementTree.fromstring(html(drills).lstrip().removeprefix("<!DOCTYPE html>"))
@@ -205,6 +209,24 @@ def test_outcome_is_a_word_and_a_shape(events: Events, said: str, shape: str, te
         drawn = next(element for element in badge.iter() if element.get("class") == "shape")
         assert drawn.tag == shape
     assert text in words(section)
+
+
+def test_drill_that_was_not_begun_is_told_with_its_reason() -> None:
+    root = page([*judge([("one", sound())]), not_begun(HOSTILE)])
+    assert "drills 2: 1 pass, 0 fail, 0 void, 1 refused" in words(root)
+    section = sections(root)[1]
+    assert words(section).startswith("2. primary-isolate REFUSED ")
+    assert "Not begun: " + " ".join(LEGAL.split()) in words(section)
+    assert not [svg for svg in section.iter("svg") if svg.get("role") == "img"]
+    row = next(row for row in root.iter("tr") if "primary-isolate" in words(row))
+    assert words(row).startswith("primary-isolate network 1 refused n/a n/a")
+
+
+def test_what_was_refused_is_no_pass_and_hides_nothing() -> None:
+    good, bad, doubtful = (judge([("one", make())])[0] for make in (sound, failed, void))
+    assert outcome([good, not_begun()]) == outcome([not_begun()]) == REFUSED
+    assert outcome([good, not_begun(), doubtful]) == VOID
+    assert outcome([not_begun(), doubtful, bad]) == FAIL
 
 
 def test_hostile_texts_are_only_texts() -> None:
@@ -456,6 +478,18 @@ def test_junit_has_a_case_for_each_drill() -> None:
     assert error.attrib["message"].startswith("not proven: the client's own threads")
 
 
+def test_junit_skips_what_was_refused() -> None:
+    root = ElementTree.fromstring(junit([*judge(MIXED), not_begun()]))
+    for element in (root, root[0]):
+        assert {name: element.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+            "tests": "4", "failures": "1", "errors": "1", "skipped": "1",
+        }  # fmt: skip
+    case = list(root.iter("testcase"))[-1]
+    assert case.attrib == {"classname": "drills.network.primary-isolate", "name": "primary-isolate", "time": "0.000"}
+    (skipped,) = case
+    assert (skipped.tag, skipped.attrib) == ("skipped", {"message": "db1: seen no nftables; expected it"})
+
+
 def test_junit_failure_tells_all() -> None:
     events = failed()
     of(events, "pulse")[4]["late_s"] = 0.9
@@ -482,6 +516,12 @@ def test_json_carries_everything() -> None:
     assert found[0]["figures"] == drills[0].verdict.figures
     assert found[0]["header"]["cluster"] == "books"
     assert "event" not in found[0]["header"]
+    assert {verdict["refused"] for verdict in found} == {""}
+    (refusal,) = json.loads(as_json([not_begun()]))
+    assert (refusal["outcome"], refusal["refused"]) == (REFUSED, "db1: seen no nftables; expected it")
+    assert refusal["header"] == {
+        "fault": "primary-isolate", "family": "network", "cluster": "books", "profile": "fast", "seed": 7,
+    }  # fmt: skip
     assert found[0]["name"] == "one.jsonl"
 
 

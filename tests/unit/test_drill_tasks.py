@@ -14,9 +14,11 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from standfast import timing
 from standfast.drill import history, probes, targets
+from standfast.drill.checker import FAIL, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
-from standfast.drill.refusal import InterruptedDrillError, RefusedError
-from standfast.drill.run import Progress
+from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
+from standfast.drill.report import REFUSED
+from standfast.drill.run import Drill, Progress, _Course
 
 from fabfile import drill
 
@@ -66,13 +68,15 @@ def test_fault_beside_the_primary_moves_nobody_and_costs_nothing(target: str, ho
     ],
 )
 def test_target_that_does_not_fit_is_refused(fault: str, target: str, seen: str) -> None:
-    with pytest.raises(RefusedError, match=seen):
+    with pytest.raises(RefusedError, match=seen) as refused:
         targets.aim(FAULTS[fault], target, FACTS, HOSTS)
+    # Whoever named it is to correct it.
+    assert not isinstance(refused.value, ImpossibleError)
 
 
 def test_service_that_names_no_target_is_refused() -> None:
     nobody = {**FACTS, "database": {"leader": None, "members": []}}
-    with pytest.raises(RefusedError, match="primary: seen no such host"):
+    with pytest.raises(ImpossibleError, match="primary: seen no such host"):
         targets.choose("primary", nobody)
     assert set(targets.CHOICES) == set(targets.FUNCTIONS)
 
@@ -203,6 +207,131 @@ def test_suite_goes_on_after_a_drill_that_broke_off_unless_somebody_wanted_it_to
     assert begun == (["switchover"] if asked else ["switchover", "etcd-member", "vip-handover"])
     assert len(judged) == len(begun) == len(history.find(tmp_path))
     assert ("not run: etcd-member, vip-handover" in capsys.readouterr().out) == asked
+
+
+class Tools:
+    """Hosts that have what is asked for, or do not."""
+
+    def __init__(self, *having: str) -> None:
+        self.having = having
+
+    def shell(self, host: str, _: str) -> str:
+        return "yes\n" if host in self.having else ""
+
+
+def test_host_that_lacks_what_the_fault_needs_makes_only_that_fault_impossible() -> None:
+    allowed = {**TOPOLOGY, "drills_allowed": True}
+
+    def course(fault: str, *having: str) -> _Course:
+        known: Any = None
+        hosts: Any = Tools(*having)
+        return _Course(Drill(Path(LAB), FAULTS[fault], known, allowed, print), hosts)
+
+    with pytest.raises(ImpossibleError, match="db2: seen no nftables; expected it; mend: primary-isolate cannot do"):
+        course("primary-isolate", "db1").fit(["db1", "db2"])
+    course("primary-isolate", "db1", "db2").fit(["db1", "db2"])
+    course("postgres-crash").fit(["db1", "db2"])
+    with pytest.raises(RefusedError, match="drills_allowed") as refused:
+        _Course(Drill(Path(LAB), FAULTS["postgres-crash"], None, TOPOLOGY | {"drills_allowed": False}, print), Tools())  # type: ignore[arg-type]
+    assert not isinstance(refused.value, ImpossibleError)
+
+
+IMPOSSIBLE = "balancer1: seen no nftables; expected it; mend: balancer-cut cannot do without"
+NOT_WELL = "the service is not well: db3: away; mend: see `fab status`"
+ERRORS = {"balancer-cut": ImpossibleError(IMPOSSIBLE), "etcd-member": RefusedError(NOT_WELL)}
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Drills that are refused as ERRORS says, or prove nothing; those that were asked for."""
+    begun: list[str] = []
+
+    def play(drill: Drill) -> list[dict[str, Any]]:
+        begun.append(drill.fault.name)
+        if error := ERRORS.get(drill.fault.name):
+            raise error
+        return [{"event": "drill", "fault": drill.fault.name, "begun": "20260101T000000Z", "drill": "a1"}]
+
+    monkeypatch.setattr(Drill, "run", play)
+    return begun
+
+
+def suite(folder: Path, *faults: str) -> int:
+    """The exit code of a suite."""
+    with pytest.raises(Exit) as left:
+        drill.suite.body(Context(), inventory=LAB, cluster="lab", faults=",".join(faults), histories=str(folder))  # type: ignore[attr-defined]
+    return int(left.value.code)
+
+
+def test_suite_goes_on_after_a_fault_that_cannot_be_injected(
+    refusing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert suite(tmp_path, "balancer-cut", "vip-handover", "balancer-cut") == 2
+    assert refusing == ["balancer-cut", "vip-handover", "balancer-cut"]
+    out = capsys.readouterr().out
+    assert out.count(f"REFUSED balancer-cut: {IMPOSSIBLE}") == 2
+    assert "not run" not in out
+    rows = [line.strip(" \u2502\n").split()[0::2][0:2] for line in out.splitlines() if line.startswith("\u2502")]
+    assert rows == [["balancer-cut", "refused"], ["vip-handover", "void"], ["balancer-cut", "refused"]]
+    (found,) = tmp_path.glob("suite-*.json")
+    assert [(one["outcome"], one["refused"]) for one in json.loads(found.read_text(encoding="utf-8"))] == [
+        (REFUSED, IMPOSSIBLE), (VOID, ""), (REFUSED, IMPOSSIBLE),
+    ]  # fmt: skip
+    assert 'skipped="2"' in found.with_suffix(".xml").read_text(encoding="utf-8")
+    assert IMPOSSIBLE in found.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def test_suite_of_nothing_but_refused_drills_is_refused(refusing: list[str], tmp_path: Path) -> None:
+    assert suite(tmp_path, "balancer-cut", "balancer-cut") == 3
+    assert len(refusing) == 2
+    assert len(list(tmp_path.glob("suite-*.html"))) == 1
+
+
+def test_suite_ends_when_the_service_is_not_fit(
+    refusing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert suite(tmp_path, "balancer-cut", "etcd-member", "vip-handover") == 2
+    assert refusing == ["balancer-cut", "etcd-member"]
+    out = capsys.readouterr().out
+    assert f"etcd-member: {NOT_WELL}" in out
+    assert "not run: etcd-member, vip-handover" in out
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("balancer-cut", IMPOSSIBLE), ("etcd-member", NOT_WELL)], ids=["impossible", "not well"]
+)
+def test_single_drill_that_is_refused_leaves_no_report(
+    fault: str, said: str, refusing: list[str], tmp_path: Path
+) -> None:
+    message = refusal(drill.run, inventory=LAB, cluster="lab", fault=fault, rounds=2, histories=str(tmp_path))
+    assert message == f"{LAB}: {said}"
+    assert refusing == [fault]
+    assert not list(tmp_path.iterdir())
+
+
+def test_suite_whose_service_is_not_fit_from_the_start_is_refused(refusing: list[str], tmp_path: Path) -> None:
+    assert suite(tmp_path, "etcd-member", "balancer-cut") == 3
+    assert refusing == ["etcd-member"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected", "code"),
+    [
+        ([PASS, PASS], 2, 0),
+        ([PASS, REFUSED], 2, 3),
+        ([REFUSED], 1, 3),
+        ([PASS, REFUSED, VOID], 3, 2),
+        ([PASS, REFUSED], 3, 2),
+        ([REFUSED, VOID, FAIL, PASS], 9, 1),
+        ([], 0, 2),
+    ],
+)
+def test_exit_code_hides_no_failure_and_passes_nothing_that_was_refused(
+    outcomes: list[str], expected: int, code: int
+) -> None:
+    verdicts = [Verdict("switchover", outcome) for outcome in outcomes]
+    assert drill.exit_code(verdicts, expected) == drill.exit_code(verdicts[::-1], expected) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

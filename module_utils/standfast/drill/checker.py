@@ -64,7 +64,7 @@ CONVERGENCE_S = 1.0
 
 @dataclass
 class Verdict:
-    """`outcome` is pass, fail or void (nothing is proven). `figures`: seconds and counts by name."""
+    """`outcome` is pass, fail or void (nothing is proven); reports know one more. `figures`: seconds and counts by name."""
 
     fault: str
     outcome: str = PASS

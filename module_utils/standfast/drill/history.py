@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+
+def now() -> str:
+    """The time of day (UTC), as headers and names of files have it."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def save(folder: Path, events: Sequence[Mapping[str, Any]]) -> Path:

@@ -10,6 +10,10 @@ class RefusedError(Exception):
     """The drill was not begun; nothing was touched."""
 
 
+class ImpossibleError(RefusedError):
+    """Nor can this fault be injected here, though the service is fit for drills: others may be."""
+
+
 class InterruptedDrillError(Exception):
     """The drill did not end in order; what was broken was healed.
 

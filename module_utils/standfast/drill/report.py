@@ -42,16 +42,24 @@ SECONDS = {
     "client late by": "latest_s",
     "outage too long by at most": "uncertainty_s",
 }
+# Of a drill that was not begun, because its fault cannot be injected here; the checker never saw it.
+REFUSED = "refused"
+# One that failed is never hidden by others, nor one that proves nothing; and what was refused did not pass.
+WORST_FIRST = (FAIL, VOID, REFUSED, PASS)
 OUTAGES = {"database": "ledger_outage_s", "web": "web_outage_s"}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One drill: the name of its history, the history, and what the checker says of it."""
+    """One drill: the name of its history, the history, and what the checker says of it.
+
+    refused: why it was not begun; then there is no history but a header, and the outcome is REFUSED.
+    """
 
     name: str
     history: History
     verdict: Verdict
+    refused: str = ""
 
     @property
     def summary(self) -> str:
@@ -108,15 +116,25 @@ def judge(histories: Iterable[tuple[Path | str, Sequence[Event]]]) -> list[Judge
     return judged
 
 
+def refused(fault: str, reason: str, header: Event) -> Judged:
+    """A drill that was not begun, and why; `header` says of which cluster."""
+    return Judged(fault, History({"fault": fault, **header}, ()), Verdict(fault, REFUSED), reason)
+
+
+def worst(outcomes: Iterable[str]) -> str:
+    """The first of WORST_FIRST that is among them; of none, void."""
+    found = set(outcomes)
+    return next((one for one in WORST_FIRST if one in found), VOID)
+
+
 def outcome(drills: Iterable[Judged]) -> str:
-    """Of many: fail if one failed, pass if there are some and all passed, otherwise void."""
-    outcomes = {drill.verdict.outcome for drill in drills}
-    return FAIL if FAIL in outcomes else PASS if outcomes == {PASS} else VOID
+    """The worst of many."""
+    return worst(drill.verdict.outcome for drill in drills)
 
 
 @dataclass(frozen=True)
 class FaultClass:
-    """Drills of one fault under one profile. Figures are of those that are not void, None where there are none."""
+    """Drills of one fault under one profile. Figures are of those that pass or fail, None where there are none."""
 
     name: str
     drills: Sequence[Judged]
@@ -124,7 +142,7 @@ class FaultClass:
     @property
     def proven(self) -> list[Judged]:
         """The drills that say something."""
-        return [drill for drill in self.drills if drill.verdict.outcome != VOID]
+        return [drill for drill in self.drills if drill.verdict.outcome in (PASS, FAIL)]
 
     def values(self, figure: str) -> list[float]:
         """One figure of all drills that have it."""
@@ -222,14 +240,15 @@ def junit(drills: Sequence[Judged]) -> str:
     """One test case a drill, as JUnit XML.
 
     A void drill is an error, not skipped: CI servers show a skipped test as harmless and an error in red, and
-    JUnit calls a test an error that could not be carried out so as to say pass or fail.
+    JUnit calls a test an error that could not be carried out so as to say pass or fail. Skipped is what was not
+    even begun, with the reason.
     """
     outcomes = Counter(drill.verdict.outcome for drill in drills)
     counts = {
         "tests": str(len(drills)),
         "failures": str(outcomes[FAIL]),
         "errors": str(outcomes[VOID]),
-        "skipped": "0",
+        "skipped": str(outcomes[REFUSED]),
         "time": f"{sum(drill.duration_s for drill in drills):.3f}",
     }
     root = ElementTree.Element("testsuites", {"name": "standfast drills", **counts})
@@ -254,6 +273,9 @@ def junit(drills: Sequence[Judged]) -> str:
             kind = "failure" if verdict.outcome == FAIL else "error"
             told = ElementTree.SubElement(case, kind, {"message": said[0], "type": verdict.outcome})
             told.text = "\n".join(said)
+        if drill.refused:
+            ElementTree.SubElement(case, "skipped", {"message": drill.refused})
+            continue
         figures = ElementTree.SubElement(case, "system-out")
         figures.text = "\n".join(f"{name} {value:g}" for name, value in verdict.figures.items())
     ElementTree.indent(root)
@@ -261,7 +283,10 @@ def junit(drills: Sequence[Judged]) -> str:
 
 
 def as_json(drills: Sequence[Judged]) -> str:
-    """A list, one object a drill: name, fault, outcome, findings, voids, figures, duration_s, header (of the history)."""
+    """A list, one object a drill: name, fault, outcome, findings, voids, figures, duration_s, header (of the history).
+
+    `refused` says why a drill was not begun, and is empty for the others.
+    """
     verdicts: list[dict[str, Any]] = [
         {
             "name": drill.name,
@@ -269,6 +294,7 @@ def as_json(drills: Sequence[Judged]) -> str:
             "outcome": drill.verdict.outcome,
             "findings": drill.verdict.findings,
             "voids": drill.verdict.voids,
+            "refused": drill.refused,
             "figures": drill.verdict.figures,
             "duration_s": round(drill.duration_s, 3),
             "header": {name: value for name, value in drill.history.header.items() if name != "event"},

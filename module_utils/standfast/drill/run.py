@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ from . import targets
 from .checker import LATEST_S, STEADY_S
 from .effects import Effect, Need
 from .faults import Fault
+from .history import now
 from .hosts import Clock, HostError, Hosts
 from .lock import LONGEST_S, Lock
 from .probes import Periods, Probes, arrange
-from .refusal import InterruptedDrillError, RefusedError
+from .refusal import ImpossibleError, InterruptedDrillError, RefusedError
 
 # Without service for longer than this after the bound, the drill stops waiting for clients and says so.
 PATIENCE_S = 30.0
@@ -87,7 +87,10 @@ class Drill:
     timeout_s: float = 1.0
 
     def run(self) -> list[dict[str, Any]]:
-        """The history; RefusedError if the service is not fit for a drill, InterruptedDrillError if it broke off."""
+        """The history; RefusedError if the service is not fit for a drill, InterruptedDrillError if it broke off.
+
+        ImpossibleError if the service is fit, and only this fault cannot be injected.
+        """
         with self._course() as course:
             return course.run()
 
@@ -203,13 +206,13 @@ class _Course:
         return [name for name, host in self.topology["hosts"].items() if not wanted.isdisjoint(host["functions"])]
 
     def fit(self, hosts: Sequence[str]) -> None:
-        """RefusedError if one of the hosts lacks what the fault's effect needs."""
+        """ImpossibleError if one of the hosts lacks what the fault's effect needs."""
         need = self.fault.effect.need if self.fault.effect else None
         if need is None:
             return
         lacking = [name for name in hosts if not self._has(name, need)]
         if lacking:
-            raise RefusedError(
+            raise ImpossibleError(
                 f"{', '.join(lacking)}: seen no {need.what}; expected it; mend: {self.fault.name} cannot do without"
             )
 
@@ -293,7 +296,7 @@ class _Course:
         return {
             "event": "drill",
             "drill": self.identity,
-            "begun": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
+            "begun": now(),
             "target": self.drill.target,
             **({} if self.drill.seed is None else {"seed": self.drill.seed}),
             "cluster": self.topology["cluster_name"],

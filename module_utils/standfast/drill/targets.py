@@ -8,7 +8,7 @@ from typing import Any
 
 from ..timing import BYSTANDER
 from .faults import STAYS, Fault
-from .refusal import RefusedError
+from .refusal import ImpossibleError, RefusedError
 
 Facts = Mapping[str, Any]
 
@@ -95,10 +95,10 @@ FUNCTIONS: Mapping[str, frozenset[str]] = {
 
 
 def choose(choice: str, facts: Facts) -> list[str]:
-    """The hosts for one choice; RefusedError if there is none."""
+    """The hosts for one choice; ImpossibleError if there is none."""
     found = CHOICES[choice](facts)
     if not found:
-        raise RefusedError(f"{choice}: seen no such host; expected one; mend: see `fab status`")
+        raise ImpossibleError(f"{choice}: seen no such host; expected one; mend: see `fab status`")
     return found
 
 
