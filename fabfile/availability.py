@@ -2,7 +2,7 @@
 
 import json as json_format
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +11,17 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from rich.console import Console
 from rich.text import Text
-from standfast.drill import availability, history
-from standfast.drill.availability import BELOW, MET, SERVICES, UNDRILLED, UNKNOWN, YEAR_H, Cluster, Measured, Row, Trial
+from standfast.drill import availability, history, tables
+from standfast.drill.availability import BELOW, MET, UNDRILLED, UNKNOWN, YEAR_H, Trial
+from standfast.drill.tables import Found
 from standfast.errors import InputError, InvalidInput, show
-from standfast.health import BAD, DOUBTFUL, Cell, Table
 from standfast.timing import BYSTANDER
 
 from fabfile import screen
 from fabfile.refusals import REFUSED
 
 EXIT_CODES = {MET: 0, BELOW: 1, UNKNOWN: 2}
+STYLES = {MET: "bold green", BELOW: "bold red", UNKNOWN: "yellow"}
 
 HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0, "y": YEAR_H}
 DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([mhdy])", re.ASCII)
@@ -28,13 +29,9 @@ PERCENT = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,9})?)%?", re.ASCII)
 WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
 LONGEST_H = 1000 * YEAR_H
 
-# Below half a year, a fault of every class twelve times a year is no assumption but a thing to mend.
-MTBF = "4380h,8760h,43800h"
-# Somebody is called, looks, and replaces a host.
-REPAIR = "4h"
-
-
-Found = Sequence[tuple[Cluster, Sequence[Row]]]
+MTBF = ",".join(f"{hours:g}h" for hours in tables.MTBF_H)
+REPAIR = f"{tables.REPAIR_H:g}h"
+SLO = f"{100 * tables.SLO:g}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Settings:
         "mtbf": f"ASSUMED times between two faults of a class, with unit m, h, d or y (default: {MTBF})",
         "repair": f"ASSUMED time until somebody has mended what does not mend itself (default: {REPAIR})",
         "histories": "folder of histories, and of such folders (default: .lab/histories)",
-        "slo": "percent of the time that clients are to be served (default: 99.99)",
+        "slo": f"percent of the time that clients are to be served (default: {SLO})",
         "observed": "how long a real service was watched, such as 1y; needs --incidents",
         "incidents": "how many faults of one class it had meanwhile; needs --observed",
         "json": "print the same as JSON",
@@ -66,7 +63,7 @@ def report(
     mtbf: str = MTBF,
     repair: str = REPAIR,
     histories: str = ".lab/histories",
-    slo: str = "99.99",
+    slo: str = SLO,
     observed: str = "",
     incidents: str = "",
     json: bool = False,
@@ -77,11 +74,8 @@ def report(
         clusters = availability.clusters(read(settings.folder))
     except InvalidInput as error:
         raise Exit(error.report("fab availability.report:", "nothing was computed"), code=REFUSED) from error
-    found = [
-        (cluster, [cluster.row(service, hours, settings.repair_h) for service in SERVICES for hours in settings.mtbf_h])
-        for cluster in clusters
-    ]
-    outcome = availability.worst_outcome(row.outcome(settings.slo) for _, rows in found for row in rows)
+    found = tables.compute(clusters, settings.mtbf_h, settings.repair_h)
+    outcome = tables.outcome(found, settings.slo)
     if json:
         print(json_format.dumps(as_json(settings, found, outcome)))
     else:
@@ -162,149 +156,19 @@ def print_report(to: Console, settings: Settings, found: Found, outcome: str) ->
     if not found:
         to.print(Text(f"{settings.folder}: no history; drill first (fab drill.run)", style="yellow"))
     for cluster, rows in found:
-        balancers, databases = cluster.members["addresses"], cluster.members["roles"]
-        to.print(
-            Text(
-                f"{cluster.name}, profile {cluster.profile}, {balancers} balancers, {databases} database hosts",
-                style="bold",
-            )
-        )
-        for table in (
-            drills(cluster),
-            *(outages(cluster, service) for service in SERVICES),
-            *(years([row for row in rows if row.service == service], service, settings) for service in SERVICES),
-        ):
+        to.print(Text(tables.headline(cluster), style="bold"))
+        for table in (*tables.measured(cluster), *tables.computed(rows, settings.repair_h, settings.slo)):
             to.print()
             to.print(screen.table(table))
         to.print()
         for lack in cluster.lacking():
             to.print(Text(f"{lack.fault}: {lack.seen}", style="yellow"))
-            mend = f"fab drill.run {lack.fault} --rounds {lack.rounds} --histories {settings.folder / 'more'}"
-            to.print(Text(f"    mend: {mend if lack.rounds else 'see fab drill.report'}", style="dim"))
-    to.print(Text("\n".join(notes(settings)), style="dim"))
+            mend = tables.mend(lack, f" --histories {settings.folder / 'more'}")
+            to.print(Text(f"    mend: {mend}", style="dim"))
+    to.print(Text("\n".join(tables.notes(settings.field)), style="dim"))
     to.print(verdict(settings, found, outcome))
-
-
-def drills(cluster: Cluster) -> Table:
-    """What was drilled, and what of it counts."""
-    columns = ("fault", "class", "n", "failed", "void", "losses", "at most", "redundant", "counts")
-    return Table(
-        Cell("Measured: drills"),
-        columns,
-        tuple(
-            (
-                Cell(fault.fault),
-                Cell(fault.fault_class),
-                Cell(str(fault.drills)),
-                Cell(str(fault.failed), BAD if fault.failed else ""),
-                Cell(str(fault.void), DOUBTFUL if fault.void else ""),
-                Cell("-" if fault.losses is None else str(fault.losses), BAD if fault.losses else ""),
-                Cell("-" if fault.loss_at_most is None else f"<= {100 * fault.loss_at_most:.1f} %"),
-                Cell("-" if fault.repair_s is None else f"{fault.repair_s:.1f} s"),
-                _counts(fault),
-            )
-            for fault in cluster.faults
-        ),
-    )
-
-
-def _counts(fault: Measured) -> Cell:
-    if fault.excluded:
-        return Cell(f"no: {fault.excluded}")
-    return Cell(f"no: {fault.lacking}", DOUBTFUL) if fault.lacking else Cell("yes")
-
-
-def outages(cluster: Cluster, service: str) -> Table:
-    """MTTR by fault."""
-    rows = []
-    for fault in cluster.faults:
-        if fault.drills:
-            one = fault.outages[service]
-            interval = "not enough data" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
-            numbers = (f"{one.mean:.2f}", interval, f"{one.median:.2f}", f"{one.maximum:.2f}")
-            rows.append(tuple(map(Cell, (fault.fault, fault.layer, str(fault.drills), *numbers))))
-    interval = f"{100 * availability.CONFIDENCE:.0f} % interval"
-    return Table(
-        Cell(f"Measured: outage of {service}, seconds"),
-        ("fault", "layer", "n", "mean (MTTR)", interval, "median", "maximum"),
-        tuple(rows),
-    )
-
-
-def years(rows: Sequence[Row], service: str, settings: Settings) -> Table:
-    """Availability by MTBF, as time down a year for each layer and for all."""
-    assumed = f"if MTBF and {_duration(settings.repair_h)} of repair are as ASSUMED"
-    allowed = f"{_percent(settings.slo)} allows {_duration((1 - settings.slo) * YEAR_H)}"
-    return Table(
-        Cell(f"Computed: {service}, down a year, {assumed}; {allowed}"),
-        ("ASSUMED MTBF", *rows[0].layers, "all", "at most", "availability", "nines", "budget left"),
-        tuple(
-            (
-                Cell(f"{row.mtbf_h:g} h"),
-                *(Cell("?", DOUBTFUL) if one is None else Cell(_down(one.expected)) for one in row.layers.values()),
-                *_together(row, settings.slo),
-            )
-            for row in rows
-        ),
-    )
-
-
-def _together(row: Row, slo: float) -> Iterator[Cell]:
-    if row.together is None:
-        yield from (Cell(text, DOUBTFUL) for text in ("?", "?", "not enough data", "?"))
-        yield Cell("none", BAD) if row.outcome(slo) == BELOW else Cell("?", DOUBTFUL)
-        return
-    expected, worst = row.together.expected, row.together.worst
-    nines = availability.nines(expected)
-    yield Cell(_down(expected))
-    yield Cell(_down(worst))
-    # Two digits of what is missing, so that it is never rounded to 100 %.
-    yield Cell(f"{100 * expected:.{int(nines)}f} %")
-    yield Cell(f"{nines:.2f}")
-    yield Cell(f"{100 * (worst - slo) / (1 - slo):.1f} %", BAD if worst < slo else "")
-
-
-def _percent(share: float) -> str:
-    return f"slo {100 * share:.10g} %"
-
-
-def _down(share: float) -> str:
-    return _duration((1 - share) * YEAR_H)
-
-
-def _duration(hours: float) -> str:
-    seconds = hours * 3600
-    for name, unit in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s"
-
-
-def notes(settings: Settings) -> Iterator[str]:
-    """What a reader has to know of the numbers."""
-    percent = f"{100 * availability.CONFIDENCE:.0f} %"
-    yield f"n: drills that count; a void one never does. Interval: {percent}, bootstrap of {availability.RESAMPLES} resamples."
-    yield f"Losses: drills that lost acknowledged writes; after none in n, its probability is at most 1 - {availability.TAIL}^(1/n)."
-    yield "At most: from the upper ends of all intervals; the error budget counts that. ASSUMED numbers have no interval."
-    if UNDRILLED:
-        yield f"No drill, so in no figure: {', '.join(UNDRILLED)}."
-    if settings.field:
-        field = settings.field
-        estimate = "no estimate" if field.estimate is None else f"{field.estimate:.4g} h"
-        ends = f"at least {field.low:.4g} h" if field.high is None else f"{field.low:.4g} to {field.high:.4g} h"
-        yield (
-            f"Field: {field.incidents} incidents in {field.observed_h:g} h: MTBF {estimate}, {ends} "
-            f"({percent}, chi-square); give the lower end to --mtbf."
-        )
 
 
 def verdict(settings: Settings, found: Found, outcome: str) -> Text:
     """The last line."""
-    slo = _percent(settings.slo)
-    if outcome == UNKNOWN:
-        return Text(f"{slo}: not enough data", style="yellow")
-    if outcome == BELOW:
-        below = {row.mtbf_h for _, rows in found for row in rows if row.outcome(settings.slo) == BELOW}
-        hours = ", ".join(f"{mtbf_h:g} h" for mtbf_h in sorted(below))
-        return Text(f"{slo}: NOT met if MTBF is {hours}, as ASSUMED", style="bold red")
-    return Text(f"{slo}: met if MTBF is as ASSUMED", style="bold green")
+    return Text(tables.verdict(found, settings.slo), style=STYLES[outcome])

@@ -10,17 +10,25 @@ import struct
 import subprocess
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+from standfast.drill.availability import BELOW, DRILLABLE, LEAST_DRILLS, MET, UNKNOWN
 from standfast.drill.checker import FAIL, PASS, VOID
+from standfast.drill.faults import FAULTS
 from standfast.drill.pictures import SILENT, Lane, Run, Timeline, nice, runs
 from standfast.drill.report import REFUSED, Judged, as_json, classes, html, judge, junit, outcome, refused
+from standfast.drill.tables import compute
 
+from fabfile import availability as task
 from tests.unit.drill_histories import Case, Events, simulate
 
 HOSTILE = """<script>alert("x")</script> & </svg> ]]> ' {{ 7 * 7 }} \x00\x1b[31m\ud800"""
@@ -261,6 +269,131 @@ def test_nothing_is_no_pass(histories: list[tuple[str, Events]]) -> None:
 def test_page_stays_small() -> None:
     drills = judge([("one", sound())]) * 20
     assert len(html(drills)) < 1_000_000
+
+
+# -- availability ----------------------------------------------------------------------------------
+
+
+def drilled(rounds: int, faults: Iterable[str] = tuple(DRILLABLE.values()), **header: Any) -> list[tuple[str, Events]]:
+    """Every fault that counts, so many times."""
+    made = []
+    for name in faults:
+        fault = FAULTS[name]
+        # As long as the simulated fault was there.
+        own = {"fault": name, "family": fault.family, "bound": fault.bound, "hold_s": min(fault.hold_s, 0.04)}
+        names = [f"{name}-{number}" for number in range(rounds)]
+        made += [(f"{drill}.jsonl", sound(**own | {"drill": drill} | header)) for drill in names]
+    return made
+
+
+def years(root: ElementTree.Element) -> ElementTree.Element:
+    """What the page says of availability: from its headline to the next."""
+    main = root.find(".//main")
+    assert main is not None
+    found = ElementTree.Element("div")
+    inside = False
+    for element in main:
+        if element.tag == "h2":
+            inside = element.text == "Availability"
+        if inside:
+            found.append(element)
+    return found
+
+
+def printed(folder: Path, histories: list[tuple[str, Events]], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of `fab availability.report` with its defaults, each space once."""
+    for name, events in histories:
+        (folder / name).write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    capsys.readouterr()
+    with suppress(Exit):
+        task.report(Context(), histories=str(folder))
+    return [" ".join(line.replace("\u2500", "").split()) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(("rounds", "outcome"), [(LEAST_DRILLS, MET), (1, UNKNOWN)])
+def test_availability_is_what_fab_says(
+    rounds: int, outcome: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    histories = drilled(rounds)
+    lines = printed(tmp_path, histories, capsys)
+    part = years(page([*judge(histories), not_begun()]))
+    tables = list(part.iter("table"))
+    assert [words(caption).split(":")[0] for caption in part.iter("caption")] == ["Computed"] * 2 + ["Measured"] * 3
+    for table in tables:
+        for row in (*table.iter("caption"), *table.iter("tr")):
+            assert words(row) in lines
+    assert [len(list(table.iter("tr"))) for table in tables] == [4, 4, *[1 + len(DRILLABLE)] * 3]
+    promise = next(element for element in part if "promise" in element.get("class", ""))
+    assert (promise.get("class"), words(promise)) == (f"promise {outcome}", lines[-1])
+    for item in part.iter("li"):
+        assert words(item).split(" fab ")[0] in lines
+    assert sum(1 for _ in part.iter("li")) == (0 if rounds >= LEAST_DRILLS else len(DRILLABLE))
+    assert any(words(element) == " ".join(line for line in lines[-5:-1]) for element in part)
+
+
+def test_availability_is_not_known_from_too_few_drills() -> None:
+    part = years(page(judge(drilled(LEAST_DRILLS - 1))))
+    computed = [row for table in list(part.iter("table"))[:2] for row in table.iter("tr")][1:4]
+    for row in computed:
+        assert words(row).endswith("? not enough data ? ?")
+        assert {cell.get("class") for cell in list(row)[1:]} == {"doubtful"}
+    assert "%" not in "".join(words(row) for row in computed)
+    assert f"balancer-freeze: {LEAST_DRILLS - 1} of {LEAST_DRILLS} drills" in words(part)
+    assert "fab drill.run balancer-freeze --rounds 1" in words(part)
+
+
+def test_what_is_assumed_is_called_so() -> None:
+    part = years(page(judge(drilled(LEAST_DRILLS))))
+    for table in list(part.iter("table"))[:2]:
+        assert "if MTBF and 4 h of repair are as ASSUMED" in words(next(table.iter("caption")))
+        assert words(next(table.iter("th"))) == "ASSUMED MTBF"
+    assert "ASSUMED" in [strong.text for strong in part.iter("strong")]
+
+
+def test_outage_that_costs_the_slo_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("standfast.drill.tables.MTBF_H", (1.0,))
+    monkeypatch.setattr("standfast.drill.tables.compute", partial(compute, mtbf_h=(1.0,)))
+    part = years(page(judge(drilled(LEAST_DRILLS))))
+    promise = next(element for element in part if "promise" in element.get("class", ""))
+    assert promise.get("class") == f"promise {BELOW}"
+    assert words(promise) == "slo 99.99 %: NOT met if MTBF is 1 h, as ASSUMED"
+
+
+def test_clusters_and_profiles_have_tables_of_their_own() -> None:
+    some = ["haproxy-hang", "patroni-stop"]
+    drills = judge([*drilled(1, some), *drilled(1, some[:1], profile="wide", drill="other")])
+    part = years(page(drills))
+    assert [words(title) for title in part.iter("h3")] == [
+        f"books, profile {profile}, 2 balancers, 3 database hosts" for profile in ("fast", "wide")
+    ]
+    assert len(list(part.iter("table"))) == 10
+
+
+def test_availability_leaves_out_what_says_nothing_of_it() -> None:
+    strange = ("strange.jsonl", sound(drill="s", bound="weather"))
+    beside = ("beside.jsonl", sound(drill="b", bound="bystander", fault="replica-crash"))
+    part = years(page([*judge([*drilled(1, ["haproxy-hang"]), strange, beside, ("empty.jsonl", [])]), not_begun()]))
+    text = words(part)
+    assert "Left out: strange.jsonl: fault class 'weather' is none of" in text
+    assert "Left out: empty.jsonl: its first line is not the header of a drill" in text
+    assert text.count("Left out: ") == 2
+    assert "replica-crash" not in text
+    drills = list(part.iter("table"))[2]
+    assert [words(row).split()[0] for row in drills.iter("tr")] == ["fault", "haproxy-hang"]
+    assert "primary-isolate" not in words(drills)
+
+
+def test_nothing_says_nothing_of_availability() -> None:
+    part = years(page([not_begun()]))
+    assert "slo 99.99 %: not enough data" in words(part)
+    assert not list(part.iter("table"))
+
+
+def test_table_without_rows_is_no_table() -> None:
+    part = years(page(judge([("one", void())])))
+    assert len(list(part.iter("table"))) == 3
+    assert "Measured: outage of writes, seconds not enough data" in words(part)
 
 
 # -- figures ---------------------------------------------------------------------------------------
@@ -532,7 +665,14 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 # What a page says of its own layout: written into it, and read from the DOM that the browser prints.
 MEASURE = """
 <script>
-const said = {width: document.documentElement.scrollWidth, pictures: [], clashes: []};
+const said = {width: document.documentElement.scrollWidth, pictures: [], tables: [], clashes: []};
+for (const table of document.querySelectorAll("table")) {
+  const style = getComputedStyle(table.querySelector("td"));
+  said.tables.push([table.caption ? table.caption.textContent : "", style.color, style.fontSize]);
+  if (table.scrollWidth > table.parentElement.clientWidth) said.clashes.push("table too wide: " + table.textContent);
+  for (const cell of table.querySelectorAll("th, td"))
+    if (cell.scrollWidth > cell.clientWidth + 1) said.clashes.push("cell too narrow: " + cell.textContent);
+}
 for (const picture of document.querySelectorAll("svg[role=img]")) {
   const frame = picture.getBoundingClientRect();
   const texts = [...picture.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
@@ -565,6 +705,22 @@ def browse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+# The width of A4 across without its margins, in CSS pixels.
+PRINTED = 1039
+
+
+def measured(folder: Path, text: str, width: int) -> dict[str, Any]:
+    """What a page says of its own layout in a window that is so wide."""
+    path = folder / f"measuring-{width}.html"
+    path.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+    dumped = browse(folder, f"--window-size={width},900", "--dump-dom", path.as_uri())
+    assert "CONSOLE" not in dumped.stderr
+    found = re.search(r'<pre id="measured">(.*?)</pre>', dumped.stdout, re.DOTALL)
+    assert found
+    said: dict[str, Any] = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return said
+
+
 def rows(png: bytes) -> set[bytes]:
     """The different rows of pixels of a PNG, as they are filtered."""
     width, _, depth, colours = struct.unpack(">IIBB", png[16:26])
@@ -580,24 +736,29 @@ def rows(png: bytes) -> set[bytes]:
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH: the page was not looked at in a browser")
 def test_browser_shows_the_page(tmp_path: Path) -> None:
-    text = html(judge([*MIXED, ("held.jsonl", short(sound(bound_s=1.0))), (HOSTILE, hostile())]))
-    path, measuring, image = tmp_path / "report.html", tmp_path / "measuring.html", tmp_path / "report.png"
+    shown_drills = [*MIXED, ("held.jsonl", short(sound(bound_s=1.0))), (HOSTILE, hostile())]
+    every = [
+        (name, [{**events[0], "drill": str(number)}, *events[1:]]) for number, (name, events) in enumerate(shown_drills)
+    ]
+    text = html([*judge(every), not_begun()])
+    path, image = tmp_path / "report.html", tmp_path / "report.png"
     path.write_text(text, encoding="utf-8")
-    measuring.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
 
     shown = browse(tmp_path, f"--screenshot={image}", path.as_uri())
     assert "CONSOLE" not in shown.stderr
     assert len(rows(image.read_bytes())) > 200
 
-    dumped = browse(tmp_path, "--dump-dom", measuring.as_uri())
-    assert "CONSOLE" not in dumped.stderr
-    measured = re.search(r'<pre id="measured">(.*?)</pre>', dumped.stdout, re.DOTALL)
-    assert measured
-    said = json.loads(measured[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert said["width"] <= 1200
-    assert len(said["pictures"]) == 6
-    assert all(width > 250 and height > 150 for width, height in said["pictures"])
-    assert said["clashes"] == []
+    for look, widest in ((text, 1200), (text.replace("@media print", "@media all"), PRINTED)):
+        said = measured(tmp_path, look, widest)
+        assert said["width"] <= widest
+        assert len(said["pictures"]) == 6
+        assert all(width > 250 and height > 150 for width, height in said["pictures"])
+        captions = [caption.split(":")[0] for caption, _, _ in said["tables"]]
+        assert captions == ["", "Computed", "Computed", "Measured", *["Computed"] * 2, *["Measured"] * 3]
+        # It is dark on white, and not too small to read.
+        assert {colour for _, colour, _ in said["tables"]} == {"rgb(28, 39, 51)"}
+        assert all(float(size.removesuffix("px")) >= 11 for _, _, size in said["tables"])
+        assert said["clashes"] == []
 
 
 def test_spoilers_differ() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..timing import BYSTANDER
-from .checker import FAIL, LATEST_S, Event, History, check
+from .checker import FAIL, LATEST_S, Event, History, Verdict, check
 from .faults import FAULTS
 
 # Of every interval and bound here: an end is wrong in one case of 20, both ends together in one of 10.
@@ -131,15 +131,18 @@ class Trial:
     lost: int | None
 
 
-def trial(events: Sequence[Event]) -> Trial:
-    """One history; ValueError if it is not one of a drill, or of a class that no layer has."""
+def trial(events: Sequence[Event], verdict: Verdict | None = None) -> Trial:
+    """One history; ValueError if it is not one of a drill, or of a class that no layer has.
+
+    verdict: what the checker says of it, where that is known already.
+    """
     if not events or not isinstance(events[0], Mapping) or events[0].get("event") != "drill":
         raise ValueError("its first line is not the header of a drill")
     header = events[0]
     try:
         if header["bound"] not in LAYER_OF:
             raise ValueError(f"fault class {header['bound']!r} is none of {', '.join(LAYER_OF)}")
-        verdict = check(events)
+        verdict = verdict or check(events)
         proven = not verdict.voids
         return Trial(
             identity=str(header["drill"]),

@@ -19,7 +19,10 @@ from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .availability import TAIL, loss_at_most
+from ..health import Table
+from ..timing import BYSTANDER
+from . import availability, tables
+from .availability import TAIL, Lack, loss_at_most
 from .checker import FAIL, LATEST_S, PASS, VOID, Event, History, Verdict, check
 from .faults import FAULTS
 from .pictures import Distribution, Timeline, distribution, timeline
@@ -204,6 +207,49 @@ def facts(drills: Iterable[Judged], name: str) -> list[str]:
     return list(dict.fromkeys(str(drill.history.header[name]) for drill in drills if name in drill.history.header))
 
 
+@dataclass(frozen=True)
+class Years:
+    """What the drills say of availability, as `fab availability.report` does with its defaults.
+
+    clusters: the title and the tables of each, measured and computed, and what is lacking. left_out: histories that are
+    none, and why.
+    """
+
+    clusters: Sequence[tuple[str, Sequence[Table], Sequence[Table], Sequence[tuple[Lack, str]]]]
+    verdict: str
+    outcome: str
+    left_out: Sequence[str]
+
+
+def years(drills: Iterable[Judged]) -> Years:
+    """From the same histories, and the checker's verdicts on them."""
+    trials, left_out = [], []
+    for drill in drills:
+        header = drill.history.header
+        # A fault beside what clients use says nothing of what they see.
+        if drill.refused or header.get("bound") == BYSTANDER:
+            continue
+        try:
+            trials.append(availability.trial([header, *drill.history.events], drill.verdict))
+        except ValueError as error:
+            left_out.append(f"{drill.name}: {error}")
+    found = tables.compute(availability.clusters(trials))
+    return Years(
+        [
+            (
+                tables.headline(cluster),
+                tables.measured(cluster),
+                tables.computed(rows),
+                [(lack, tables.mend(lack)) for lack in cluster.lacking()],
+            )
+            for cluster, rows in found
+        ],
+        tables.verdict(found),
+        tables.outcome(found),
+        left_out,
+    )
+
+
 def html(drills: Sequence[Judged]) -> str:
     """The report as one file that needs no other."""
     environment = Environment(
@@ -232,6 +278,9 @@ def html(drills: Sequence[Judged]) -> str:
         loss_bound=loss_at_most(len(lost)) if lost else None,
         confidence=1 - TAIL,
         pause=LATEST_S,
+        years=years(drills),
+        notes=list(tables.notes()),
+        repair=tables.duration(tables.REPAIR_H),
     )
     return _legal(text)
 
