@@ -127,35 +127,36 @@ def arrange(topology: Mapping[str, Any], asking: Mapping[str, Any], periods: Per
 
     RefusedError if there is nothing for HTTP clients to ask.
     """
-    web = next((end for end in topology["endpoints"] if end["kind"] == "http"), None)
-    if web is None:
-        raise RefusedError("haproxy_services: seen no service of mode http; expected one; mend: add one to balance")
     return [
-        *_clients(topology, web, asking, periods),
+        *_clients(topology, asking, periods),
         *_balancers(topology, periods),
         *_databases(topology, periods),
         *_members(topology),
     ]
 
 
-def _clients(
-    topology: Mapping[str, Any], web: Mapping[str, Any], asking: Mapping[str, Any], periods: Periods
-) -> Iterator[Probe]:
+def web_server(topology: Mapping[str, Any]) -> dict[str, Any]:
+    """What HTTP clients ask, and how they verify it; RefusedError if there is nothing."""
+    web = next((end for end in topology["endpoints"] if end["kind"] == "http"), None)
+    if web is None:
+        raise RefusedError("haproxy_services: seen no service of mode http; expected one; mend: add one to balance")
+    return {"host": web["host"], "port": web["port"], "tls": web["tls"], "path": "/", "ca_file": f"{PKI}/ca.crt"}
+
+
+def first_client(topology: Mapping[str, Any]) -> str:
+    """The host that looks at the service as clients do; RefusedError if there is none."""
+    if not topology["clients"]:
+        raise RefusedError(
+            "clients: seen none; expected a host; mend: add one to the inventory, drills look from there"
+        )
+    return str(topology["clients"][0]["name"])
+
+
+def _clients(topology: Mapping[str, Any], asking: Mapping[str, Any], periods: Periods) -> Iterator[Probe]:
     client = topology["clients"][0]
+    server = {**web_server(topology), "timeout_s": asking["timeout_s"]}
     yield Probe(client["name"], "ledger", {"action": "write", **asking, "period_s": periods.write})
-    yield Probe(
-        client["name"],
-        "web",
-        {
-            "host": web["host"],
-            "port": web["port"],
-            "tls": web["tls"],
-            "path": "/",
-            "ca_file": f"{PKI}/ca.crt",
-            "period_s": periods.request,
-            "timeout_s": asking["timeout_s"],
-        },
-    )
+    yield Probe(client["name"], "web", {**server, "period_s": periods.request})
     virtual = topology["virtual_addresses"][0]["address"]
     # ARP is IPv4's.
     if ":" not in virtual:

@@ -26,7 +26,7 @@ from .faults import Fault
 from .history import now
 from .hosts import Clock, HostError, Hosts
 from .lock import LONGEST_S, Lock
-from .probes import Periods, Probes, arrange
+from .probes import Periods, Probes, arrange, first_client
 from .refusal import ImpossibleError, InterruptedDrillError, RefusedError
 
 # Without service for longer than this after the bound, the drill stops waiting for clients and says so.
@@ -129,11 +129,7 @@ class _Course:
             raise RefusedError(
                 "drills_allowed: seen false; expected true; mend: set it where breaking things is harmless"
             )
-        if not self.topology["clients"]:
-            raise RefusedError(
-                "clients: seen none; expected a host; mend: add one to the inventory, drills look from there"
-            )
-        self.client = self.topology["clients"][0]["name"]
+        self.client = first_client(self.topology)
         self.lock = Lock(self.hosts, self.client)
         self.databases = [database["name"] for database in self.topology["databases"]]
         self.balancers = [balancer["name"] for balancer in self.topology["balancers"]]
@@ -261,10 +257,7 @@ class _Course:
         self.events.append({"event": "phase", "at": self._now() if at is None else at, "name": name})
 
     def _setting(self, host: str, variable: str) -> Any:
-        value = self.drill.known.settings[host].get(variable)
-        if value is None:
-            raise RefusedError(f"{variable}: seen nothing; expected a value; mend: set it, see docs/drills.md")
-        return value
+        return setting(self.drill.known, host, variable)
 
     def _probes(self) -> Probes:
         probes = arrange(self.topology, self._asking(), self.drill.periods)
@@ -548,6 +541,14 @@ class _Course:
 
 def _indented(script: str) -> list[str]:
     return [f"    {line}" for line in script.strip().splitlines()]
+
+
+def setting(known: Inventory, host: str, variable: str) -> Any:
+    """A variable as one host has it; RefusedError if it is not set."""
+    value = known.settings[host].get(variable)
+    if value is None:
+        raise RefusedError(f"{variable}: seen nothing; expected a value; mend: set it, see docs/drills.md")
+    return value
 
 
 def ledger_connection(topology: Mapping[str, Any], setting: Callable[[str], Any]) -> dict[str, Any]:

@@ -138,11 +138,11 @@ class Session:
             raise UnansweredError("the connection ended")
         return result
 
-    def write(self, values: list[str], deadline: float) -> Outcome:
-        """One row."""
+    def write(self, values: list[str], deadline: float, statement: str = WRITE) -> Outcome:
+        """One row; the statement returns what WRITE does."""
         self._noticed = ""
         try:
-            result = self.ask(WRITE, values, deadline)
+            result = self.ask(statement, values, deadline)
         except UnansweredError as error:
             return Outcome("unknown", str(error))
         if result.status != self._pq.ExecStatus.TUPLES_OK:

@@ -46,9 +46,9 @@ async def ask(parameters: Mapping[str, Any], context: ssl.SSLContext | None) -> 
     return int(words[1]), body
 
 
-async def request(parameters: Mapping[str, Any], context: ssl.SSLContext | None) -> None:
-    """One GET, and its line."""
-    at, reason, status = time.monotonic(), "", 0
+async def attempt(parameters: Mapping[str, Any], context: ssl.SSLContext | None) -> tuple[str, int, str]:
+    """Outcome, status and reason of one GET; the status is 0 without an answer, which the reason explains."""
+    status, reason = 0, ""
     try:
         async with asyncio.timeout(float(parameters["timeout_s"])):
             status, _ = await ask(parameters, context)
@@ -56,15 +56,26 @@ async def request(parameters: Mapping[str, Any], context: ssl.SSLContext | None)
         reason = "no answer in time"
     except (OSError, asyncio.IncompleteReadError) as error:
         reason = f"{type(error).__name__}: {error}"
-    outcome = "ok" if 200 <= status < 400 else "fail"
+    return "ok" if 200 <= status < 400 else "fail", status, reason
+
+
+async def request(parameters: Mapping[str, Any], context: ssl.SSLContext | None) -> None:
+    """One GET, and its line."""
+    at = time.monotonic()
+    outcome, status, reason = await attempt(parameters, context)
     emit("request", at, end=round(time.monotonic(), 6), outcome=outcome, status=status, reason=reason)
+
+
+def trust(parameters: Mapping[str, Any]) -> ssl.SSLContext | None:
+    """What a server's certificate is verified by; None without TLS."""
+    return ssl.create_default_context(cafile=parameters["ca_file"]) if parameters["tls"] else None
 
 
 async def ask_for_ever(parameters: Mapping[str, Any]) -> None:
     """One request a period until SIGTERM, then the answers to those under way."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    context = ssl.create_default_context(cafile=parameters["ca_file"]) if parameters["tls"] else None
+    context = trust(parameters)
     under_way: set[asyncio.Task[None]] = set()
     due = time.monotonic()
     while not ended.is_set():
