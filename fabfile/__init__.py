@@ -27,7 +27,7 @@ from standfast.connections import observations, routes
 from standfast.health import judge
 from standfast.inventory import read
 
-from fabfile import availability, drill, screen
+from fabfile import availability, drill, screen, watching
 from fabfile.refusals import refusals
 
 NOT_WELL = 1
@@ -53,3 +53,5 @@ def status(context: Context, inventory: str = "inventories/lab", json: bool = Fa
 
 
 namespace = Collection(status, availability=Collection.from_module(availability), drill=Collection.from_module(drill))
+for task_ in (watching.watch_, watching.plan, watching.watched):
+    namespace.collections["availability"].add_task(task_)

@@ -125,10 +125,7 @@ def _settings(mtbf: str, repair: str, histories: str, slo: str, observed: str, i
     errors: list[InputError] = []
     hours = [_hours("--mtbf", part, errors) for part in mtbf.split(",")]
     repair_h = _hours("--repair", repair, errors)
-    percent = PERCENT.fullmatch(slo.strip())
-    if percent is None or float(percent[1]) == 0:
-        expected = "a percentage above 0 and below 100, such as 99.95"
-        errors.append(InputError("--slo", show(slo), expected, "nothing is there always: leave an error budget"))
+    promised = promise(slo, errors)
     field = None
     if observed or incidents:
         observed_h = _hours("--observed", observed, errors)
@@ -137,9 +134,19 @@ def _settings(mtbf: str, repair: str, histories: str, slo: str, observed: str, i
             errors.append(InputError("--incidents", show(incidents), expected, mend))
         elif not errors:
             field = availability.field_mtbf(observed_h, int(incidents))
-    if errors or percent is None:
+    if errors:
         raise InvalidInput(errors)
-    return Settings(Path(histories), tuple(dict.fromkeys(hours)), repair_h, round(float(percent[1]) / 100, 12), field)
+    return Settings(Path(histories), tuple(dict.fromkeys(hours)), repair_h, promised, field)
+
+
+def promise(slo: str, errors: list[InputError]) -> float:
+    """The slo as a share; 0 if it is none, which is noted."""
+    found = PERCENT.fullmatch(slo.strip())
+    share = round(float(found[1]) / 100, 12) if found else 0.0
+    if share == 0:
+        expected = "a percentage above 0 and below 100, such as 99.95"
+        errors.append(InputError("--slo", show(slo), expected, "nothing is there always: leave an error budget"))
+    return share
 
 
 def _hours(option: str, text: str, errors: list[InputError]) -> float:
