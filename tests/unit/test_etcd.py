@@ -308,7 +308,7 @@ def test_member_that_started_before_its_trusted_authorities_changed_is_not_curre
     try:
         host = local(tmp_path, shown(MainPID=str(process.pid)), [])
         host.environment_file.write_text("".join(f'{name}="{value}"\n' for name, value in settings.items()))
-        wait_until_replaced(process.pid)
+        wait_until_started(process.pid, "ETCD_NAME=db1")
         assert host.state().current
         time.sleep(0.05)
         authorities.touch()
@@ -331,9 +331,9 @@ def test_member_whose_process_has_just_ended_is_looked_at_without_an_error(tmp_p
         process.wait()
 
 
-def wait_until_replaced(pid: int) -> None:
-    """Return when the new process is the program that it was started for."""
-    while Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() != "sleep":
+def wait_until_started(pid: int, entry: str) -> None:
+    """Return when a new process has its own environment: later than its name, and until then it may have none."""
+    while entry not in Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0"):
         time.sleep(0.01)
 
 
