@@ -53,6 +53,13 @@ CHEAP = [
     ),
     # -- who holds the virtual address --
     Saboteur(
+        "balancer that lost all servers takes the address back",
+        KEEPALIVED,
+        "    weight -100\n",
+        "    weight -0\n",
+        f"{GUARDS}::test_balancer_that_lost_all_servers_yields_to_one_that_did_not",
+    ),
+    Saboteur(
         "equal priorities",
         f"{PACKAGE}/topology.py",
         "{name: FIRST_PRIORITY - rank for rank, name in enumerate(order)}",
@@ -348,6 +355,14 @@ CHEAP = [
         "if after - before - excused > history.silence_s(kind):",
         "if False:",
         f"{CHECKER}::test_host_that_nobody_looked_at_is_neither_well_nor_guilty[hole-in-the-role-samples]",
+    ),
+    Saboteur(
+        "gap without a holder that nobody saw",
+        f"{PACKAGE}/drill/checker.py",
+        "uncovered([*_held(history, samples), *unseen], ",
+        "uncovered(_held(history, samples), ",
+        f"{CHECKER}::test_host_that_nobody_looked_at_is_neither_well_nor_guilty"
+        "[heir-not-looked-at-when-it-took-the-address]",
     ),
     Saboteur(
         "restarted primary excused like a stopped one",

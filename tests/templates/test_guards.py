@@ -75,6 +75,13 @@ def test_check_has_haproxy_itself_answer() -> None:
         assert f"stats socket {asked[1]} " in haproxy[host]
 
 
+def test_balancer_that_lost_all_servers_yields_to_one_that_did_not() -> None:
+    for text in keepalived().values():
+        assert re.search(r"^    rise 5\n    weight -100$", block(text, "vrrp_script servers"), re.MULTILINE)
+        assert "show stat -1 4 -1" in block(text, "vrrp_script servers")
+        assert re.search(r"track_script \{\s+haproxy\s+servers\s+\}", text)
+
+
 def test_balancer_without_haproxy_never_holds_the_address() -> None:
     """With a weight a failed check would only lower its priority."""
     for host, text in keepalived().items():

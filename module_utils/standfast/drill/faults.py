@@ -64,11 +64,12 @@ FAULTS = _catalogue(
     Fault(
         name="balancer-cut",
         family="network",
-        summary="every packet of the virtual address's holder is lost for 5 s, its link stays up",
+        summary="every packet of the virtual address's holder is lost for 20 s, its link stays up",
         targets="vip-holder",
         bound="balancer-host-loss",
         effect=effects.cut_off(),
-        hold_s=5,
+        # Until it has lost all its servers it is as good a holder as the other one.
+        hold_s=20,
         cuts_off=True,
         vip=MOVES,
     ),
