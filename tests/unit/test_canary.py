@@ -457,6 +457,7 @@ def test_plan_without_a_record_is_refused(local: Local) -> None:
 def test_plan_is_read_back_and_ends(local: Local) -> None:
     local.keep("record.jsonl", STARTED, '{"event": "torn')
     local.keep("plans.jsonl", '{"event": "pla')
+    os.truncate(local.root / "var/lib/standfast-watch/plans.jsonl", len('{"event": "pla'))
     with pytest.raises(RefusedError, match="--end: seen no maintenance now"):
         here(local).end_plan()
     window = here(local).plan(30, "it's a 'kernel' update")
