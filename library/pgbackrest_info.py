@@ -70,6 +70,8 @@ newest:
       type: dict
       sample:
         label: 20261123-124518F
+        repository: 1
+        system_id: 7711346043260374034
         type: full
         started: 1795437918
         stopped: 1795437927
@@ -77,6 +79,7 @@ newest:
         error: false
         wal_start: 00000001000000000000000A
         wal_stop: 00000001000000000000000A
+        lsn_stop: 167772728
         database_bytes: 30837149
         added_bytes: 3443120
         prior: null

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -40,17 +40,22 @@ class BackupType(Enum):
 class Backup:
     """One finished backup. `wal_start` to `wal_stop` is the WAL without which it cannot be restored.
 
+    `lsn_stop` is the position, as an integer, from which on it is consistent. `repository` is the number of the
+    repository that keeps it, `system_id` the identifier of the database that it is of.
     `error` is None when pgBackRest did not say whether pages had wrong checksums.
     `added_bytes` is what it added to the repository, `database_bytes` what it restores.
     """
 
     label: str
+    repository: int
+    system_id: int
     type: BackupType
     started: int
     stopped: int
     error: bool | None
     wal_start: str
     wal_stop: str
+    lsn_stop: int
     database_bytes: int
     added_bytes: int
     prior: str | None
@@ -58,9 +63,11 @@ class Backup:
 
 @dataclass(frozen=True)
 class Archive:
-    """The oldest and newest WAL segment of one database, None before the first arrives."""
+    """The oldest and newest WAL segment of one database in one repository, None before the first arrives."""
 
     database: str
+    repository: int
+    system_id: int
     oldest: str | None
     newest: str | None
 
@@ -142,7 +149,18 @@ def parse_info(text: str) -> tuple[Stanza, ...]:
         raise ValueError(f"not the output of `pgbackrest info --output=json`: {error!r}") from error
 
 
+def parse_lsn(text: str) -> int:
+    """A position in the WAL as an integer. ValueError if it is none.
+
+    >>> hex(parse_lsn("1/A000028"))
+    '0x10a000028'
+    """
+    upper, _, lower = text.partition("/")
+    return (int(upper, 16) << 32) + int(lower, 16)
+
+
 def _stanza(data: dict[str, Any]) -> Stanza:
+    systems = {(db["repo-key"], db["id"]): db["system-id"] for db in data["db"]}
     return Stanza(
         name=data["name"],
         code=data["status"]["code"],
@@ -158,20 +176,33 @@ def _stanza(data: dict[str, Any]) -> Stanza:
         cipher=data["cipher"],
         backup_running=data["status"]["lock"]["backup"]["held"],
         databases=tuple((db["system-id"], db["version"]) for db in data["db"]),
-        archives=tuple(Archive(archive["id"], archive["min"], archive["max"]) for archive in data["archive"]),
-        backups=tuple(_backup(backup) for backup in data["backup"]),
+        archives=tuple(_archive(archive, systems) for archive in data["archive"]),
+        backups=tuple(_backup(backup, systems) for backup in data["backup"]),
     )
 
 
-def _backup(data: dict[str, Any]) -> Backup:
+# By repository and number of the database in it: the database's system identifier.
+_Systems = Mapping[tuple[int, int], int]
+
+
+def _archive(data: dict[str, Any], systems: _Systems) -> Archive:
+    repository, database = data["database"]["repo-key"], data["database"]["id"]
+    return Archive(data["id"], repository, systems[repository, database], data["min"], data["max"])
+
+
+def _backup(data: dict[str, Any], systems: _Systems) -> Backup:
+    repository, database = data["database"]["repo-key"], data["database"]["id"]
     return Backup(
         label=data["label"],
+        repository=repository,
+        system_id=systems[repository, database],
         type=BackupType(data["type"]),
         started=data["timestamp"]["start"],
         stopped=data["timestamp"]["stop"],
         error=data.get("error"),
         wal_start=data["archive"]["start"],
         wal_stop=data["archive"]["stop"],
+        lsn_stop=parse_lsn(data["lsn"]["stop"]),
         database_bytes=data["info"]["size"],
         added_bytes=data["info"]["repository"]["delta"],
         prior=data["prior"],
