@@ -13,7 +13,7 @@ description:
   - A link is replaced by the file; what it pointed to stays.
 options:
   files:
-    description: The files, each from exactly one of O(files[].template), O(files[].copy) and O(files[].tree).
+    description: The files, each from exactly one of O(files[].template), O(files[].copy), O(files[].tree) and O(files[].program).
     type: list
     elements: dict
     required: true
@@ -28,6 +28,11 @@ options:
         description:
           - A folder beside such files. Everything below it is placed below O(files[].dest), with mode 0755 if it is
             executable, else 0644.
+        type: str
+      program:
+        description:
+          - A module of the package C(standfast) that has a C(main()). A launcher for it is placed at O(files[].dest),
+            and the module with what it imports of the package below C(/usr/local/lib/standfast).
         type: str
       dest:
         description: The absolute path on the host.
@@ -102,6 +107,8 @@ EXAMPLES = r"""
       - template: haproxy.cfg.j2
         dest: /etc/haproxy/haproxy.cfg
         validate: /usr/sbin/haproxy -c -f /etc/haproxy/users.cfg -f %s
+      - program: backup_check
+        dest: /usr/local/sbin/standfast-backup-check
   register: __haproxy_files
   notify: Reload haproxy
 """

@@ -11,11 +11,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-from standfast import files
+from standfast import files, shipping
 from standfast.errors import InputError, show
 
 # The head line of every rendered file.
 MANAGED = "Managed by standfast"
+SOURCES = ["template", "copy", "tree", "program"]
 PERMISSIONS: dict[str, dict[str, Any]] = {
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
@@ -29,14 +30,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "template": {"type": "str"},
             "copy": {"type": "str"},
             "tree": {"type": "str"},
+            "program": {"type": "str"},
             "dest": {"type": "path", "required": True},
             "mode": {"type": "str"},
             "validate": {"type": "str"},
             "secret": {"type": "bool", "default": False, "no_log": False},
             **PERMISSIONS,
         },
-        "required_one_of": [["template", "copy", "tree"]],
-        "mutually_exclusive": [["template", "copy", "tree"], ["tree", "mode"], ["tree", "validate"]],
+        "required_one_of": [SOURCES],
+        "mutually_exclusive": [SOURCES, *([source, own] for source in SOURCES[2:] for own in ("mode", "validate"))],
     },
     "directories": {
         "type": "list",
@@ -92,12 +94,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 mode = "0755" if path.stat().st_mode & stat.S_IXUSR else "0644"
                 yield entry | {"dest": str(dest), "mode": mode}, self._loader.get_text_file_contents(str(path))
             return
+        if entry["program"]:
+            yield from self._program(entry)
+            return
         folder = "templates" if entry["template"] else "files"
         source = self._find_needle(folder, entry["template"] or entry["copy"])
         text = self._loader.get_text_file_contents(source)
         if entry["template"]:
             text = self._rendered(text, Path(source).parent, task_vars)
         yield entry | {"mode": entry["mode"] or "0644"}, text
+
+    def _program(self, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """The launcher, and what it imports."""
+        try:
+            for dest, mode, text in shipping.files(entry["program"], entry["dest"], MANAGED):
+                yield entry | {"dest": dest, "mode": mode}, text
+        except FileNotFoundError as error:
+            expected, mend = "a module of the package standfast", "correct its name"
+            raise AnsibleActionFail(str(InputError("program", show(entry["program"]), expected, mend))) from error
 
     def _rendered(self, text: str, folder: Path, task_vars: dict[str, Any]) -> str:
         """As ansible.builtin.template renders it; `folder` is where the template lies."""

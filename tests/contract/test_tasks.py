@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
+from standfast import shipping
 
-from tests.contract.repository import ROOT, Task, all_tasks, tasks_of
+from tests.contract.repository import ROLES, ROOT, Task, all_tasks, tasks_of
 
 TASKS = all_tasks()
 STEPS = ("preflight", "install", "configure", "service")
@@ -104,3 +106,16 @@ def test_leader_of_etcd_restarts_last_and_the_followers_one_at_a_time() -> None:
     followers, leader = steps
     assert "not __etcd_membership.leader" in followers["when"] and followers["throttle"] == 1
     assert "__etcd_membership.leader" in leader["when"]
+
+
+def programs() -> list[str]:
+    """The modules of the package that roles place as programs."""
+    texts = (path.read_text(encoding="utf-8") for role in ROLES for path in sorted(role.glob("*/*.yml")))
+    return [name for text in texts for name in re.findall(r"^ *- program: (\S+)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("program", programs())
+def test_program_of_a_host_needs_nothing_but_debians_python(program: str) -> None:
+    allowed = sys.stdlib_module_names | shipping.DEBIAN
+    wrong = {name: shipping.foreign(text) - allowed for name, text in shipping.needed(program).items()}
+    assert not {name: modules for name, modules in wrong.items() if modules}

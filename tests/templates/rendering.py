@@ -15,12 +15,14 @@ from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from standfast import shipping
 from standfast.inventory import read
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGIES = ROOT / "tests/topologies"
 FACTS = json.loads((Path(__file__).parent / "facts.json").read_text(encoding="utf-8"))
 
+MANAGED = "Managed by standfast"
 
 # What role keepalived's preflight registers where systemd-networkd runs.
 NETWORKS = {"Interfaces": [{"Name": "eth0", "NetworkFile": "/etc/systemd/network/eth0.network"}]}
@@ -30,13 +32,13 @@ NETWORKS = {"Interfaces": [{"Name": "eth0", "NetworkFile": "/etc/systemd/network
 class Placed:
     """One file that one host would get.
 
-    source: its path below roles/. rendered: whether that is a template. mode: four octal digits.
+    source: its path below roles/, None for a program's. rendered: whether that is a template. mode: four octal digits.
     secret: whether its content stays out of diffs and results.
     """
 
     topology: str
     host: str
-    source: str
+    source: str | None
     rendered: bool
     destination: str
     text: str
@@ -80,7 +82,7 @@ def variables(topology: str, host: str) -> Mapping[str, Any]:
         "ansible_facts": facts,
         "ansible_check_mode": False,
         "inventory_hostname": host,
-        "ansible_managed": "Managed by standfast",
+        "ansible_managed": MANAGED,
         "__keepalived_networkd": {"rc": 0, "stdout": json.dumps(NETWORKS)},
     }
 
@@ -105,6 +107,10 @@ def placed(topology: str, role: str, function: str) -> Iterator[Placed]:
         )
         for task in tasks:
             for entry in templar.template(task["host_files"]["files"]):
+                if "program" in entry:
+                    for destination, mode, text in shipping.files(entry["program"], entry["dest"], MANAGED):
+                        yield Placed(topology, host, None, False, destination, text, mode, secret=False)
+                    continue
                 for source, destination in _sources(root, entry):
                     text = source.read_text(encoding="utf-8")
                     if "template" in entry:

@@ -43,7 +43,8 @@ def test_every_file_of_a_role_goes_to_a_host() -> None:
         for path in (ROOT / "roles").glob(f"*/{folder}/**/*")
         if path.is_file()
     }
-    assert found == {file.source for topology in NAMES for file in everything(topology)} | FRAGMENTS
+    placed_ones = {file.source for topology in NAMES for file in everything(topology) if file.source}
+    assert found == placed_ones | FRAGMENTS
 
 
 @pytest.mark.parametrize("topology", NAMES)

@@ -188,7 +188,7 @@ PLAY = """
 """
 
 
-def play(folder: Path, *arguments: str) -> str:
+def play(folder: Path, *arguments: str, code: int = 0) -> str:
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
@@ -204,7 +204,7 @@ def play(folder: Path, *arguments: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -246,3 +246,28 @@ def test_task_renders_places_and_shows_all_but_secrets(tmp_path: Path) -> None:
     assert ", mode 0600\n+owner" in mended
     assert "changed=1 " in mended
     assert "changed=0 " in play(tmp_path)
+
+
+PROGRAM = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - host_files: {files: [{program: NAME, dest: /nowhere/sbin/tool}]}
+      register: done
+    - ansible.builtin.debug: {var: done.changed_paths}
+"""
+
+
+def test_program_comes_with_what_it_imports(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(PROGRAM.replace("NAME", "pki"))
+    told = play(tmp_path, "--check", "--diff")
+    assert "+from standfast.pki import main\n" in told
+    for path in ("/nowhere/sbin/tool", *(f"/usr/local/lib/standfast/standfast/{name}.py" for name in ("pki", "files"))):
+        assert f"- {path}\n" in told
+    assert "health.py" not in told
+
+
+def test_program_that_the_package_lacks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(PROGRAM.replace("NAME", "pky"))
+    told = play(tmp_path, "--check", code=2)
+    assert 'program: seen "pky"; expected a module of the package standfast' in " ".join(told.split())
