@@ -7,14 +7,14 @@ DOCUMENTATION = r"""
 module: pgbackrest_info
 short_description: Say what backups of a cluster there are
 description:
-  - Reads the repository of pgBackRest on this host, and judges what it finds. It changes nothing.
+  - Reads the repositories of pgBackRest on this host, and judges what it finds. It changes nothing.
 options:
   stanza:
     description: The name of the cluster in the repository.
     type: str
     required: true
   maximum_age_s:
-    description: The seconds that the newest backup may be old. Without it, any age will do.
+    description: The seconds that the newest backup of each repository may be old. Without it, any age will do.
     type: int
 attributes:
   check_mode:
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 exists:
-  description: Whether the repository knows the stanza.
+  description: Whether every repository knows the stanza.
   returned: always
   type: bool
   sample: true
@@ -51,7 +51,7 @@ status:
   type: str
   sample: ok
 cipher:
-  description: How the repository is encrypted; C(none) if it is not.
+  description: How the repositories are encrypted; C(none) if they are not, C(mixed) if they differ.
   returned: always
   type: str
   sample: aes-256-cbc
@@ -89,11 +89,19 @@ backups:
   type: int
   sample: 3
 archives:
-  description: The oldest and newest WAL segment of each database, the present one last.
+  description: The oldest and newest WAL segment of each database in each repository, the present one last.
   returned: always
   type: list
   elements: dict
   contains:
+    repository:
+      description: The key of the repository.
+      type: int
+      sample: 1
+    system_id:
+      description: The identifier that C(initdb) gave the database.
+      type: int
+      sample: 7711346043260374034
     database:
       description: The version of PostgreSQL and the number of the database in this stanza.
       type: str
@@ -106,6 +114,36 @@ archives:
       description: The newest segment.
       type: str
       sample: 00000001000000000000000E
+repositories:
+  description: The same for each repository by itself.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    key:
+      description: The key of the repository, V(1) for the first and V(2) for the second.
+      type: int
+      sample: 1
+    exists:
+      description: Whether it knows the stanza.
+      type: bool
+      sample: true
+    status:
+      description: What pgBackRest says of the stanza there.
+      type: str
+      sample: ok
+    cipher:
+      description: How it is encrypted.
+      type: str
+      sample: aes-256-cbc
+    newest:
+      description: The newest backup there of each type and of any, as above.
+      type: dict
+      sample: {any: null, full: null, diff: null, incr: null}
+    backups:
+      description: The number of backups there.
+      type: int
+      sample: 3
 problems:
   description: What is wrong; empty if all is well.
   returned: always

@@ -1,13 +1,13 @@
 #!/usr/bin/python
-"""Have a cluster's place in a pgBackRest repository, and prove that its WAL arrives there."""
+"""Have a cluster's place in its pgBackRest repositories, and prove that its WAL arrives there."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pgbackrest_stanza
-short_description: Have a cluster's stanza in a pgBackRest repository
+short_description: Have a cluster's stanza in its pgBackRest repositories
 description:
-  - Runs on the repository host. Creates the stanza if the repository does not have it.
+  - Runs on the repository host. Creates the stanza in each repository that does not have it.
   - Finds out whether the running database is the one that the stanza belongs to.
   - Then runs C(pgbackrest check), which switches to a new WAL segment on the primary and waits until it
     has arrived, so that a broken archive is found now and not by the restore.

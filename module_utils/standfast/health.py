@@ -14,6 +14,7 @@ from typing import Any
 
 from . import haproxy
 from .patroni import LEADERS, SYNCHRONOUS
+from .pgbackrest import BackupType, backup_unit
 
 BAD, DOUBTFUL = "bad", "doubtful"
 
@@ -473,19 +474,21 @@ def _backups(health: Health, topology: Mapping[str, Any], repositories: Parts) -
     name = topology["backup"]["name"]
     found = repositories.get(name)
     health.facts["backups"] = found
-    title, rows = "Backups: unknown", [(Cell("unknown", BAD), *[Cell("")] * 3)]
+    title, rows = "Backups: unknown", [(Cell("unknown", BAD), *[Cell("")] * 4)]
     if found is not None:
         for problem in found["problems"]:
-            health.note(BAD, f"backups on {name}", problem, f"journalctl -u 'standfast-backup@*' on {name}")
-        if not found["newest"]:
-            mend = f"systemctl start standfast-backup@full.service on {name}"
-            health.note(BAD, f"backups on {name}", "there is none", mend)
+            health.note(BAD, f"backups on {name}", problem, f"journalctl -u 'standfast-backup*' on {name}")
+        filled = {backup["repository"] for backup in found["newest"]}
+        for key in (key for key in found["repositories"] if key not in filled):
+            mend = f"systemctl start {backup_unit(BackupType.FULL, key)} on {name}"
+            health.note(BAD, f"backups on {name}", f"there is none in repository {key}", mend)
         newest = min((backup["age_s"] for backup in found["newest"]), default=None)
         title = "Backups: none" if newest is None else f"Backups: newest {_age(newest)} old"
         if found["running"]:
             title += ", another runs"
         rows = [
             (
+                Cell(str(backup["repository"])),
                 Cell(backup["type"]),
                 Cell(backup["label"]),
                 Cell(_age(backup["age_s"])),
@@ -493,7 +496,7 @@ def _backups(health: Health, topology: Mapping[str, Any], repositories: Parts) -
             )
             for backup in found["newest"]
         ]
-    health.show(title, ("type", "label", "age", "database"), rows, since)
+    health.show(title, ("repository", "type", "label", "age", "database"), rows, since)
 
 
 def _timers(health: Health, topology: Mapping[str, Any], hosts: Parts) -> None:

@@ -29,7 +29,7 @@ WATCHDOG = Path("/dev/watchdog")
 FIREWALL = "standfast-firewall.service"
 
 # The timers that the roles set up, by what the host is for: glob patterns of their files.
-TIMERS: Mapping[str, str] = {"backup": "standfast-backup@*.timer", "etcd": "etcd-defragmentation.timer"}
+TIMERS: Mapping[str, str] = {"backup": "standfast-*.timer", "etcd": "etcd-defragmentation.timer"}
 
 
 def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -145,15 +145,18 @@ def etcd_view(topology: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def backups(stanza: str) -> dict[str, Any]:
-    """The newest backup of each type in this host's repository, and what is wrong with them."""
+    """The newest backup of each type in each of this host's repositories, and what is wrong with them."""
     now = int(time.time())
     found = pgbackrest.Repository(_run, stanza).info()
-    newest = [backup for kind in pgbackrest.BackupType if (backup := found.newest(kind))]
+    keys = [state.key for state in found.repositories]
+    newest = [backup for key in keys for kind in pgbackrest.BackupType if (backup := found.within(key).newest(kind))]
     return {
         "running": found.backup_running,
+        "repositories": keys,
         "problems": list(pgbackrest.stanza_problems(found, now)),
         "newest": [
             {
+                "repository": backup.repository,
                 "type": backup.type.value,
                 "label": backup.label,
                 "age_s": now - backup.stopped,

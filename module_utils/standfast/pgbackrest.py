@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .errors import InputError, show
 
 EXECUTABLE = "/usr/bin/pgbackrest"
 USER = "postgres"
@@ -23,6 +25,9 @@ MISSING_PATH = 1
 NO_BACKUP = 2
 MISSING_DATA = 3
 _KNOWN = (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA)
+
+# The repository that every cluster has; a second one has the next key.
+FIRST = 1
 
 # The error of a stanza that belongs to another database than the running one.
 FOREIGN_DATABASE = 28
@@ -36,13 +41,22 @@ class BackupType(Enum):
     INCR = "incr"
 
 
+def backup_unit(type_: BackupType, repository: int = FIRST) -> str:
+    """The service on the repository host that makes such a backup.
+
+    >>> backup_unit(BackupType.DIFF), backup_unit(BackupType.FULL, 2)
+    ('standfast-backup@diff.service', 'standfast-backup-repo2@full.service')
+    """
+    return f"standfast-backup{'' if repository == FIRST else f'-repo{repository}'}@{type_.value}.service"
+
+
 @dataclass(frozen=True)
 class Backup:
     """One finished backup. `wal_start` to `wal_stop` is the WAL without which it cannot be restored.
 
-    `lsn_stop` is the position, as an integer, from which on it is consistent. `repository` is the number of the
-    repository that keeps it, `system_id` the identifier of the database that it is of.
     `error` is None when pgBackRest did not say whether pages had wrong checksums.
+    `lsn_stop` is the position, as an integer, from which on it is consistent. `repository` is the key of the
+    repository that keeps it, `system_id` the identifier of the database that it is of.
     `added_bytes` is what it added to the repository, `database_bytes` what it restores.
     """
 
@@ -73,22 +87,72 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class RepositoryState:
+    """What pgBackRest says of a stanza in one repository; `key` is the number in `repo1-path`."""
+
+    key: int
+    code: int
+    message: str
+    cipher: str
+
+    @property
+    def exists(self) -> bool:
+        """Whether the repository has the stanza."""
+        return self.code not in (MISSING_PATH, MISSING_DATA)
+
+    @property
+    def readable(self) -> bool:
+        """Whether pgBackRest could read it: it is there, and its passphrase is the right one."""
+        return self.code in _KNOWN
+
+
+@dataclass(frozen=True)
 class Stanza:
-    """A cluster in the repository. Backups are in the order in which they were made."""
+    """A cluster in its repositories. Backups are in the order in which they were made.
+
+    databases: each one's system identifier and version, the present one last. code, message and cipher are pgBackRest's
+    summary of all repositories.
+    """
 
     name: str
     code: int
     message: str
     cipher: str
     backup_running: bool
+    repositories: tuple[RepositoryState, ...]
     databases: tuple[tuple[int, str], ...]
     archives: tuple[Archive, ...]
     backups: tuple[Backup, ...]
 
     @property
     def exists(self) -> bool:
-        """Whether the repository has this stanza."""
-        return self.code not in (MISSING_PATH, MISSING_DATA)
+        """Whether every repository has this stanza."""
+        return all(repository.exists for repository in self.repositories)
+
+    def within(self, key: int) -> Stanza:
+        """The same, as if there were no other repository; KeyError without this one."""
+        state = next((repository for repository in self.repositories if repository.key == key), None)
+        if state is None:
+            raise KeyError(key)
+        return replace(
+            self,
+            code=state.code,
+            message=state.message,
+            cipher=state.cipher,
+            repositories=(state,),
+            archives=tuple(archive for archive in self.archives if archive.repository == key),
+            backups=tuple(backup for backup in self.backups if backup.repository == key),
+        )
+
+    def type_made(self, wanted: BackupType) -> BackupType:
+        """The type that pgBackRest would make: what has nothing to stand on becomes a full backup.
+
+        Source: `src/command/backup/backup.c`, backupBuildIncrPrior.
+        """
+        present = self.databases[-1][0] if self.databases else None
+        on = (BackupType.FULL,) if wanted is BackupType.DIFF else tuple(BackupType)
+        prior = any(backup.system_id == present and backup.type in on for backup in self.backups)
+        return wanted if prior else BackupType.FULL
 
     def good_full(self) -> Backup | None:
         """The newest full backup in which no page has a wrong checksum; None without one."""
@@ -161,23 +225,33 @@ def parse_lsn(text: str) -> int:
 
 def _stanza(data: dict[str, Any]) -> Stanza:
     systems = {(db["repo-key"], db["id"]): db["system-id"] for db in data["db"]}
+    repositories = tuple(
+        RepositoryState(
+            repo["key"], repo["status"]["code"], repo["status"]["message"].partition("\n")[0], repo["cipher"]
+        )
+        for repo in data["repo"]
+    )
     return Stanza(
         name=data["name"],
         code=data["status"]["code"],
         # The stanza's own message is only "other" for an error of a repository.
         message=next(
-            (
-                repo["status"]["message"].partition("\n")[0]
-                for repo in data["repo"]
-                if repo["status"]["code"] not in _KNOWN
-            ),
-            data["status"]["message"],
+            (repository.message for repository in repositories if not repository.readable), data["status"]["message"]
         ),
         cipher=data["cipher"],
         backup_running=data["status"]["lock"]["backup"]["held"],
-        databases=tuple((db["system-id"], db["version"]) for db in data["db"]),
+        repositories=repositories,
+        # Each repository lists them.
+        databases=tuple(
+            dict.fromkeys((db["system-id"], db["version"]) for db in sorted(data["db"], key=lambda db: int(db["id"])))
+        ),
         archives=tuple(_archive(archive, systems) for archive in data["archive"]),
-        backups=tuple(_backup(backup, systems) for backup in data["backup"]),
+        backups=tuple(
+            sorted(
+                (_backup(backup, systems) for backup in data["backup"]),
+                key=lambda backup: (backup.stopped, backup.repository),
+            )
+        ),
     )
 
 
@@ -211,44 +285,70 @@ def _backup(data: dict[str, Any], systems: _Systems) -> Backup:
 
 def report(stanza: Stanza, now: int, maximum_age_s: int | None = None) -> dict[str, Any]:
     """What module pgbackrest_info returns, described there. `now` is in seconds since 1970."""
-    newest = {"any": stanza.newest(), **{type_.value: stanza.newest(type_) for type_ in BackupType}}
     return {
         "exists": stanza.exists,
         "status": stanza.message,
         "cipher": stanza.cipher,
         "backup_running": stanza.backup_running,
-        "newest": {kind: backup and _shown(backup, now) for kind, backup in newest.items()},
+        "newest": _newest(stanza, now),
         "backups": len(stanza.backups),
         "archives": [asdict(archive) for archive in stanza.archives],
+        "repositories": [
+            {
+                "key": state.key,
+                "exists": state.exists,
+                "status": state.message,
+                "cipher": state.cipher,
+                "newest": _newest(own, now),
+                "backups": len(own.backups),
+            }
+            for state in stanza.repositories
+            for own in [stanza.within(state.key)]
+        ],
         "problems": list(stanza_problems(stanza, now, maximum_age_s)),
     }
 
 
-def _shown(backup: Backup, now: int) -> dict[str, Any]:
+def _newest(stanza: Stanza, now: int) -> dict[str, Any]:
+    newest = {"any": stanza.newest(), **{type_.value: stanza.newest(type_) for type_ in BackupType}}
+    return {kind: backup and shown(backup, now) for kind, backup in newest.items()}
+
+
+def shown(backup: Backup, now: int) -> dict[str, Any]:
+    """A backup as modules return it."""
     return {**asdict(backup), "type": backup.type.value, "age_s": now - backup.stopped}
 
 
 def stanza_problems(stanza: Stanza, now: int, maximum_age_s: int | None = None) -> tuple[str, ...]:
-    """What is wrong with a cluster's backups; nothing if all is well.
+    """What is wrong with a cluster's backups in each repository; nothing if all is well.
 
     :param now: seconds since 1970.
-    :param maximum_age_s: the age that the newest backup may have.
+    :param maximum_age_s: the age that the newest backup of each repository may have.
     """
-    return tuple(_problems(stanza, now, maximum_age_s))
+    return tuple(
+        problem
+        for state in stanza.repositories
+        for problem in _problems(
+            stanza.within(state.key),
+            f"stanza {stanza.name}" + (f" in repository {state.key}" if len(stanza.repositories) > 1 else ""),
+            now,
+            maximum_age_s,
+        )
+    )
 
 
-def _problems(stanza: Stanza, now: int, maximum_age_s: int | None) -> Iterator[str]:
+def _problems(stanza: Stanza, at: str, now: int, maximum_age_s: int | None) -> Iterator[str]:
     if stanza.code != OK:
-        yield f"stanza {stanza.name}: {stanza.message}"
+        yield f"{at}: {stanza.message}"
     if stanza.cipher == "none":
-        yield f"stanza {stanza.name}: the repository is not encrypted"
+        yield f"{at}: the repository is not encrypted"
     newest = stanza.newest()
     if newest is None:
         return
     if newest.error:
-        yield f"backup {newest.label} has pages whose checksum is wrong"
+        yield f"{at}: backup {newest.label} has pages whose checksum is wrong"
     if maximum_age_s is not None and now - newest.stopped > maximum_age_s:
-        yield f"the newest backup, {newest.label}, is {now - newest.stopped} s old; expected at most {maximum_age_s} s"
+        yield f"{at}: the newest backup, {newest.label}, is {now - newest.stopped} s old; expected at most {maximum_age_s} s"
 
 
 # `2026-11-23 12:49:01.225 P00   WARN: ...` on the console, `ERROR: ...` on standard error.
@@ -298,23 +398,73 @@ def explain(completed: Completed) -> str:
     return "\n".join([*map(str, failures), *(f"mend: {mend}" for mend in mends)])
 
 
+def wanted_type(text: str | None) -> BackupType | None:
+    """The type that was asked for, None for none; PgbackrestError for a word that is no type."""
+    if text is None:
+        return None
+    try:
+        return BackupType(text)
+    except ValueError:
+        raise PgbackrestError(
+            str(InputError("type", show(text), "full, diff or incr", "choose one; incr takes the least time and space"))
+        ) from None
+
+
+def usable(stanza: Stanza, key: int) -> Stanza:
+    """The stanza in one repository; PgbackrestError if there is no such repository, or if it cannot be read."""
+    keys = [state.key for state in stanza.repositories]
+    if key not in keys:
+        raise PgbackrestError(
+            str(
+                InputError(
+                    "repository",
+                    show(key),
+                    f"one of {', '.join(map(str, keys))}",
+                    "choose one, or configure another with pgbackrest_second_repository",
+                )
+            )
+        )
+    own = stanza.within(key)
+    if not own.repositories[0].readable:
+        raise PgbackrestError(f"repository {key} cannot be read: {own.message}; mend: see its disk, host or bucket")
+    return own
+
+
+# The units of all repositories' backups. A job that waits for its turn is active, too.
+BACKUP_UNITS = "standfast-backup*@*.service"
+
+
+def refuse_beside(run: Run, stanza: Stanza) -> None:
+    """PgbackrestError if a backup runs or waits on this host, in any repository."""
+    listed = run(["systemctl", "list-units", "--no-legend", "--plain", "--state=activating", BACKUP_UNITS])
+    units = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
+    if units or stanza.backup_running:
+        raise PgbackrestError(
+            f"another backup runs: {', '.join(units) or 'one that no unit started'}; mend: wait for its end, see"
+            f" `systemctl list-units '{BACKUP_UNITS}'` and `pgbackrest info`"
+        )
+
+
 def installed() -> bool:
     """Whether this host has pgBackRest; before the first provisioning, or a check run of it, it has not."""
     return Path(EXECUTABLE).exists()
 
 
 class Repository:
-    """One stanza of the repository on this host, through the command line as user postgres."""
+    """One stanza of the repositories of this host, through the command line as user postgres."""
 
     def __init__(self, run: Run, stanza: str) -> None:
         self._run = run
         self._name = stanza
 
     def info(self) -> Stanza:
-        """What the repository holds. A stanza that is not there has code MISSING_PATH."""
+        """What the repositories hold. A stanza that is not there has code MISSING_PATH.
+
+        PgbackrestError if none of them can be read; one of two that cannot is a problem of the stanza.
+        """
         (stanza,) = parse_info(self._command("info", "--output=json"))
         # An encrypted file that cannot be read is no error of the command.
-        if stanza.code not in _KNOWN:
+        if not any(repository.readable for repository in stanza.repositories):
             raise PgbackrestError(
                 f"the repository cannot be read: {stanza.message}; mend: if it is not damaged, {_OTHER_REPOSITORY}"
             )

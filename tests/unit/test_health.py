@@ -313,7 +313,10 @@ def case(name: str, subject: str, words: str, *spoils: Spoil, level: str = BAD) 
         case("etcd-alarm", "etcd on db2", "alarm NOSPACE", etcd_alarm),
         case("etcd-stranger", "etcd", "db9 is a member, but not in the inventory", etcd_stranger, level=DOUBTFUL),
         case("etcd-learner", "etcd on db1", "a learner", etcd_status(learner=True), level=DOUBTFUL),
-        case("backup-none", "backups on backup1", "there is none", backups(newest=[])),
+        case("backup-none", "backups on backup1", "there is none in repository 1", backups(newest=[])),
+        case(
+            "backup-none-in-second", "backups on backup1", "there is none in repository 2", backups(repositories=[1, 2])
+        ),
         case(
             "backup-problem",
             "backups on backup1",

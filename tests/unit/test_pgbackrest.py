@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from standfast.pgbackrest import (
@@ -18,6 +19,7 @@ from standfast.pgbackrest import (
     parse_info,
     report,
     stanza_problems,
+    usable,
 )
 
 DATA = Path(__file__).parent / "data" / "pgbackrest-2.55.1"
@@ -26,6 +28,17 @@ NEWEST_STOP = 1795439602
 
 def captured(name: str) -> str:
     return (DATA / name).read_text(encoding="utf-8", errors="replace")
+
+
+def in_two_repositories() -> dict[str, Any]:
+    """The stanza as `info` shows it when each of two repositories has its three backups."""
+    [stanza] = json.loads(captured("info-three-backups.json"))
+    stanza["repo"].append(stanza["repo"][0] | {"key": 2})
+    for part in ("archive", "backup"):
+        stanza[part] += [entry | {"database": {"id": 1, "repo-key": 2}} for entry in stanza[part]]
+    stanza["db"].append(stanza["db"][0] | {"repo-key": 2})
+    found: dict[str, Any] = stanza
+    return found
 
 
 class Recorder:
@@ -102,11 +115,11 @@ def test_age_of_the_newest_backup_is_judged(age: int, count: int) -> None:
 def test_newest_backup_with_wrong_checksums_and_plain_repository_are_problems() -> None:
     data = json.loads(captured("info-three-backups.json"))
     data[0]["backup"][2]["error"] = True
-    data[0]["cipher"] = "none"
+    data[0]["repo"][0]["cipher"] = "none"
     (stanza,) = parse_info(json.dumps(data))
     assert stanza_problems(stanza, now=NEWEST_STOP) == (
         "stanza demo: the repository is not encrypted",
-        "backup 20261123-130721F_20261123-131320I has pages whose checksum is wrong",
+        "stanza demo: backup 20261123-130721F_20261123-131320I has pages whose checksum is wrong",
     )
 
 
@@ -118,6 +131,45 @@ def test_report_is_what_the_module_returns() -> None:
     assert result["newest"]["any"]["type"] == "incr"
     assert result["backups"] == 3
     assert result["archives"][0]["database"] == "17-1"
+
+
+def test_each_repository_is_seen_by_itself() -> None:
+    data = in_two_repositories()
+    del data["backup"][3:5]
+    data["repo"][1]["cipher"] = "none"
+    (stanza,) = parse_info(json.dumps([data]))
+    assert (len(stanza.backups), len(stanza.databases)) == (4, 1)
+    second = stanza.within(2)
+    assert [(backup.repository, backup.type.value) for backup in second.backups] == [(2, "incr")]
+    assert [archive.repository for archive in second.archives] == [2]
+    assert second.cipher == "none"
+    assert second.type_made(BackupType.DIFF) is BackupType.FULL
+    assert second.type_made(BackupType.INCR) is BackupType.INCR
+    assert stanza_problems(stanza, now=NEWEST_STOP) == ("stanza demo in repository 2: the repository is not encrypted",)
+    with pytest.raises(KeyError):
+        stanza.within(3)
+
+
+def test_repository_that_cannot_be_read_leaves_the_other() -> None:
+    data = in_two_repositories()
+    del data["backup"][3:]
+    data["repo"][1]["status"] = {"code": 99, "message": "[FileOpenError] unable to open\nHINT: x"}
+    data["status"] |= {"code": 4, "message": "different across repos"}
+    run = Recorder(info=Completed(0, json.dumps([data]), ""))
+    stanza = Repository(run, "demo").info()
+    assert usable(stanza, 1).good_full() is not None
+    assert stanza_problems(stanza, now=NEWEST_STOP) == ("stanza demo in repository 2: [FileOpenError] unable to open",)
+    with pytest.raises(PgbackrestError, match="repository 2 cannot be read"):
+        usable(stanza, 2)
+
+
+def test_stanza_exists_when_every_repository_has_it() -> None:
+    data = in_two_repositories()
+    data["repo"][1]["status"] = {"code": 1, "message": "missing stanza path"}
+    data["status"] |= {"code": 4, "message": "different across repos"}
+    (stanza,) = parse_info(json.dumps([data]))
+    assert not stanza.exists
+    assert stanza.within(1).exists
 
 
 def test_report_without_backups_has_none() -> None:

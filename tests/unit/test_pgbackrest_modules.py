@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from standfast import pgbackrest
 
-from tests.unit.test_pgbackrest import captured
+from tests.unit.test_pgbackrest import captured, in_two_repositories
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,12 +34,14 @@ class Host:
         self.run = run
         self.answers = answers
         self.ran: list[str] = []
+        self.commands: list[list[str]] = []
 
     def answer(self, command: list[str]) -> Answer:
         name = command[0] if command[0] != "runuser" else command[-1]
         if name == "systemctl":
             name = command[1]
         self.ran.append(name)
+        self.commands.append(command)
         return self.answers[name].pop(0)
 
 
@@ -120,29 +122,129 @@ def test_stanza_upgrade_mends_no_other_failure(host: Callable[..., Host]) -> Non
     assert "Connection refused" in repository.run("pgbackrest_stanza", stanza="demo", upgrade=True)["msg"]
 
 
+FULL = "20261123-130721F"
+INCR = "20261123-130721F_20261123-131320I"
+
+
+def backups(*labels: str, running: bool = False) -> Answer:
+    """What `info` says with only these of its three backups."""
+    [stanza] = json.loads(captured("info-three-backups.json"))
+    stanza["backup"] = [backup for backup in stanza["backup"] if backup["label"] in labels]
+    stanza["status"]["lock"]["backup"]["held"] = running
+    return (0, json.dumps([stanza]), "")
+
+
 def test_first_full_backup_is_made_by_the_unit(host: Callable[..., Host]) -> None:
-    repository = host(info=[NO_BACKUP, BACKUPS], start=[NOTHING])
-    result = repository.run("pgbackrest_backup", stanza="demo", unit="full.service")
-    assert (result["changed"], result["label"]) == (True, "20261123-130721F")
+    repository = host(info=[NO_BACKUP, backups(FULL)], start=[NOTHING])
+    result = repository.run("pgbackrest_backup", stanza="demo")
+    assert (result["changed"], result["label"], result["type"]) == (True, FULL, "full")
+    assert repository.commands[1] == ["systemctl", "start", "standfast-backup@full.service"]
 
 
 def test_full_backup_that_is_there_is_enough(host: Callable[..., Host]) -> None:
     repository = host(info=[BACKUPS])
-    assert not repository.run("pgbackrest_backup", stanza="demo", unit="full.service")["changed"]
+    result = repository.run("pgbackrest_backup", stanza="demo")
+    assert (result["changed"], result["label"], result["duration_s"]) == (False, FULL, None)
 
 
 def test_first_full_backup_is_not_made_in_check_mode(host: Callable[..., Host]) -> None:
     repository = host(info=[NO_BACKUP])
-    assert repository.run("pgbackrest_backup", check=True, stanza="demo", unit="full.service")["changed"]
+    assert repository.run("pgbackrest_backup", check=True, stanza="demo")["changed"]
     assert repository.ran == ["info"]
 
 
 def test_first_full_backup_that_fails_says_why(host: Callable[..., Host]) -> None:
     log = (0, captured("journal-backup-no-primary.txt"), "")
     repository = host(info=[NO_BACKUP], start=[(1, "", "Job failed")], show=[(0, "1a12\n", "")], journalctl=[log])
-    result = repository.run("pgbackrest_backup", stanza="demo", unit="full.service")
+    result = repository.run("pgbackrest_backup", stanza="demo")
     assert result["failed"]
     assert "unable to connect to 'db1:8432" in result["msg"]
+
+
+def test_backup_is_made_although_there_is_one(host: Callable[..., Host]) -> None:
+    repository = host(info=[backups(FULL), backups(FULL, INCR)], list_units=[NOTHING], start=[NOTHING])
+    result = repository.run("pgbackrest_backup", stanza="demo", type="incr")
+    assert (result["changed"], result["label"], result["type"]) == (True, INCR, "incr")
+    assert (result["database_bytes"], result["added_bytes"], result["repository"]) == (30771614, 408, 1)
+    assert result["duration_s"] >= 0
+    assert repository.commands[-2] == ["systemctl", "start", "standfast-backup@incr.service"]
+
+
+def test_backup_goes_to_the_repository_that_is_named(host: Callable[..., Host]) -> None:
+    repository = host(
+        info=[(0, json.dumps([in_two_repositories()]), "")],
+        list_units=[NOTHING],
+        start=[(1, "", "")],
+        show=[NOTHING],
+        journalctl=[NOTHING],
+    )
+    result = repository.run("pgbackrest_backup", stanza="demo", type="diff", repository=2)
+    assert repository.commands[2] == ["systemctl", "start", "standfast-backup-repo2@diff.service"]
+    assert "standfast-backup-repo2@diff.service failed" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "made"),
+    [
+        ((), "incr", "full"),
+        ((), "diff", "full"),
+        ((FULL,), "diff", "diff"),
+        ((FULL,), "incr", "incr"),
+        ((FULL, INCR), "full", "full"),
+    ],
+)
+def test_check_mode_says_which_backup_pgbackrest_would_make(
+    host: Callable[..., Host], present: tuple[str, ...], wanted: str, made: str
+) -> None:
+    repository = host(info=[backups(*present)], list_units=[NOTHING])
+    result = repository.run("pgbackrest_backup", check=True, stanza="demo", type=wanted)
+    assert (result["changed"], result["label"], result["type"]) == (True, None, made)
+    assert "start" not in repository.ran
+
+
+def test_backup_of_another_database_is_nothing_to_stand_on(host: Callable[..., Host]) -> None:
+    [stanza] = json.loads(captured("info-three-backups.json"))
+    stanza["db"].append({"id": 2, "repo-key": 1, "system-id": 7711349975985179580, "version": "18"})
+    repository = host(info=[(0, json.dumps([stanza]), "")], list_units=[NOTHING])
+    assert repository.run("pgbackrest_backup", check=True, stanza="demo", type="incr")["type"] == "full"
+
+
+RUNNING = "standfast-backup-repo2@full.service loaded activating start start Backup (full) of PostgreSQL cluster demo\n"
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["run", "check run"])
+@pytest.mark.parametrize(
+    ("info", "units", "named"),
+    [
+        (BACKUPS, (0, RUNNING, ""), "standfast-backup-repo2@full.service"),
+        (backups(FULL, running=True), NOTHING, "one that no unit started"),
+    ],
+    ids=["by its unit", "by its lock"],
+)
+def test_backup_is_refused_beside_another(
+    host: Callable[..., Host], info: Answer, units: Answer, named: str, check: bool
+) -> None:
+    repository = host(info=[info], list_units=[units])
+    result = repository.run("pgbackrest_backup", check=check, stanza="demo", type="incr")
+    assert result["failed"]
+    assert named in result["msg"]
+    assert "mend: wait for its end" in result["msg"]
+
+
+def test_backup_of_an_unknown_type_is_refused_before_anything_is_asked(host: Callable[..., Host]) -> None:
+    repository = host()
+    result = repository.run("pgbackrest_backup", stanza="demo", type="weekly")
+    assert result["msg"].startswith('type: seen "weekly"; expected full, diff or incr; mend: ')
+
+
+def test_backup_into_a_repository_that_is_not_there_is_refused(host: Callable[..., Host]) -> None:
+    result = host(info=[BACKUPS]).run("pgbackrest_backup", stanza="demo", type="incr", repository=2)
+    assert result["msg"].startswith("repository: seen 2; expected one of 1; mend: ")
+
+
+def test_backup_that_leaves_no_new_one_fails(host: Callable[..., Host]) -> None:
+    repository = host(info=[BACKUPS, BACKUPS], list_units=[NOTHING], start=[NOTHING])
+    assert "no new backup" in repository.run("pgbackrest_backup", stanza="demo", type="incr")["msg"]
 
 
 @pytest.mark.parametrize("name", ["pgbackrest_stanza", "pgbackrest_backup"])
@@ -151,8 +253,7 @@ def test_host_without_pgbackrest_passes_a_check_run(
 ) -> None:
     bare = host()
     monkeypatch.setattr(pgbackrest, "installed", lambda: False)
-    unit = {"unit": "full.service"} if name == "pgbackrest_backup" else {}
-    assert bare.run(name, check=True, stanza="demo", **unit)["changed"]
+    assert bare.run(name, check=True, stanza="demo")["changed"]
 
 
 def test_info_returns_what_it_documents(host: Callable[..., Host]) -> None:
