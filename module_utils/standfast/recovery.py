@@ -68,6 +68,9 @@ class Target:
         timeline = f"--target-timeline={self.timeline or 'latest'}"
         if self.kind is Kind.LATEST:
             return "--type=default", timeline
+        # It is reached on the backup's own timeline, and pgBackRest takes no other.
+        if self.kind is Kind.IMMEDIATE:
+            return "--type=immediate", "--target-action=promote"
         target = (f"--target={self.value}",) if self.value else ()
         return f"--type={self.kind.value}", *target, "--target-action=promote", timeline
 

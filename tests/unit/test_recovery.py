@@ -59,7 +59,7 @@ def refusal(call: Any, *arguments: Any) -> str:
         (
             {"target": "immediate", "target_timeline": "3"},
             Target(Kind.IMMEDIATE, timeline=3),
-            ["--type=immediate", "--target-action=promote", "--target-timeline=3"],
+            ["--type=immediate", "--target-action=promote"],
         ),
         (
             {"target_time": "2026-11-28 10:00:00.25+01"},
