@@ -126,21 +126,34 @@ exit 1
 
 def kill_backend() -> Effect:
     """SIGKILL to one of the server processes that serve the drill's own clients: PostgreSQL restarts all of them."""
-    ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'standfast-drill' LIMIT 1"
+    # The one of the client that keeps its session: the others are gone before they can be killed.
+    ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'standfast-drill' ORDER BY backend_start LIMIT 1"
     return Effect(f'backend=$({QUERY} "{ours}")\ntest "$backend" -gt 0\nkill -KILL "$backend"\n')
 
 
-def hang_postgres() -> Effect:
-    """SIGSTOP to PostgreSQL's processes, the children first; Patroni lives."""
-    found = """
+# To PostgreSQL's first process before the others, so that it starts no more of them; one of those may end meanwhile.
+SIGNAL = """
 postmaster=$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")
-processes="$(cat "/proc/$postmaster/task/$postmaster/children") $postmaster"
+children="/proc/$postmaster/task/$postmaster/children"
+kill -{0} "$postmaster"
+for process in $(cat "$children"); do kill -{0} "$process" 2>/dev/null || test ! -d "/proc/$process"; done
 """
-    return Effect(
-        found + "kill -STOP $processes\ngrep -q '^State:.T' \"/proc/$postmaster/status\"\n",
-        # Patroni may have killed them, and started others.
-        found + "kill -CONT $processes\n",
-    )
+
+
+def hang_postgres() -> Effect:
+    """SIGSTOP to PostgreSQL's processes; Patroni lives."""
+    stopped = """
+all_stopped() {
+    for process in "$postmaster" $(cat "$children"); do
+        grep -q '^State:.[TZ]' "/proc/$process/status" || return 1
+    done
+}
+for attempt in $(seq 100); do if all_stopped; then exit 0; fi; sleep 0.01; done
+exit 1
+"""
+    # Patroni may have killed them, and started others or none.
+    gone = 'test -d "/proc/$(head -n 1 "$DATA_DIRECTORY/postmaster.pid" || echo gone)" || exit 0\n'
+    return Effect(SIGNAL.format("STOP") + stopped, gone + SIGNAL.format("CONT"))
 
 
 def pause_replay() -> Effect:
