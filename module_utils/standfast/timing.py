@@ -202,7 +202,9 @@ def choose(name: object, overrides: object) -> tuple[Profile, list[InputError]]:
             else:
                 accepted[setting] = value
         replaced: Any = {tool: replace(current, **accepted)}
-        profile = replace(profile, **replaced)
+        # Drills of the one and of the other are not of one kind.
+        changed = {"name": f"{profile.name.partition(',')[0]}, overridden"} if accepted else {}
+        profile = replace(profile, **replaced, **changed)
     errors.extend(check(profile))
     return profile, errors
 

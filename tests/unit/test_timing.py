@@ -85,7 +85,10 @@ def test_each_knob_moves_its_bound(tool: str, setting: str, fault: str) -> None:
 def test_overrides_change_only_what_they_name() -> None:
     profile, errors = choose("standard", {"patroni": {"loop_wait": 3}})
     assert errors == []
-    assert profile == replace(PROFILES["standard"], patroni=replace(PROFILES["standard"].patroni, loop_wait=3))
+    patroni = replace(PROFILES["standard"].patroni, loop_wait=3)
+    # Its outages are not those of the profile.
+    assert profile == replace(PROFILES["standard"], name="standard, overridden", patroni=patroni)
+    assert choose("standard", {"patroni": {}, "haproxy": {}})[0] == PROFILES["standard"]
 
 
 @pytest.mark.parametrize("value", [True, -1, 1.5, None, "3"], ids=repr)
