@@ -202,9 +202,10 @@ def choose(name: object, overrides: object) -> tuple[Profile, list[InputError]]:
             else:
                 accepted[setting] = value
         replaced: Any = {tool: replace(current, **accepted)}
-        # Drills of the one and of the other are not of one kind.
-        changed = {"name": f"{profile.name.partition(',')[0]}, overridden"} if accepted else {}
-        profile = replace(profile, **replaced, **changed)
+        if accepted:
+            # Drills of the one and of the other are not of one kind.
+            replaced["name"] = f"{profile.name.partition(',')[0]}, overridden"
+        profile = replace(profile, **replaced)
     errors.extend(check(profile))
     return profile, errors
 

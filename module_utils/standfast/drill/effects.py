@@ -156,18 +156,36 @@ exit 1
     return Effect(SIGNAL.format("STOP") + stopped, gone + SIGNAL.format("CONT"))
 
 
-def pause_replay() -> Effect:
-    """Keep a replica from replaying what it receives."""
+def stall_replay() -> Effect:
+    """SIGSTOP to the process of a replica that replays; what is received is still written.
+
+    What pg_wal_replay_pause() pauses Patroni resumes within one loop.
+    """
+    found = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'"
+    waits = "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
     return Effect(
         f"""
-{QUERY} "SELECT pg_wal_replay_pause()"
+startup=$({QUERY} "{found}")
+echo "$startup" >"$RUN/startup"
+# While it waits for WAL it holds nothing that others wait for.
 for attempt in $(seq 100); do
-    test "$({QUERY} "SELECT pg_get_wal_replay_pause_state()")" != paused || exit 0
+    kill -STOP "$startup"
+    if test "$(timeout 2 {QUERY} "{waits}")" = RecoveryWalStream; then break; fi
+    kill -CONT "$startup"
+    sleep 0.01
+done
+grep -q '^State:.T' "/proc/$startup/status"
+for attempt in $(seq 100); do
+    test "$({QUERY} "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()")" != t || exit 0
     sleep 0.05
 done
 exit 1
 """,
-        f'{QUERY} "SELECT pg_wal_replay_resume()"\n',
+        """
+test -e "$RUN/startup" || exit 0
+startup=$(cat "$RUN/startup")
+kill -CONT "$startup" || test ! -d "/proc/$startup"
+""",
     )
 
 

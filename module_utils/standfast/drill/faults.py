@@ -366,10 +366,10 @@ FAULTS = _catalogue(
     Fault(
         name="replica-lag",
         family="storage",
-        summary="a replica does not replay for 20 s: the read-only service leaves it out",
+        summary="a replica receives WAL and does not replay it for 20 s: commits go on",
         targets="replica",
         bound="bystander",
-        effect=effects.pause_replay(),
+        effect=effects.stall_replay(),
         hold_s=20,
     ),
     Fault(
