@@ -2,7 +2,7 @@
 
 import json as json_format
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from standfast.errors import InputError, InvalidInput, show
 from standfast.timing import BYSTANDER
 
 from fabfile import screen
+from fabfile.histories import named
 from fabfile.refusals import REFUSED
 
 EXIT_CODES = {MET: 0, BELOW: 1, UNKNOWN: 2}
@@ -29,6 +30,7 @@ PERCENT = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,9})?)%?", re.ASCII)
 WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
 LONGEST_H = 1000 * YEAR_H
 
+DRILLED = ".lab/histories"
 MTBF = ",".join(f"{hours:g}h" for hours in tables.MTBF_H)
 REPAIR = f"{tables.REPAIR_H:g}h"
 SLO = f"{100 * tables.SLO:g}"
@@ -38,11 +40,18 @@ SLO = f"{100 * tables.SLO:g}"
 class Settings:
     """What was asked for. Times in hours, slo as a share."""
 
-    folder: Path
+    given: str
+    histories: Sequence[Path]
     mtbf_h: Sequence[float]
     repair_h: float
     slo: float
     field: availability.Field | None
+
+    @property
+    def more(self) -> Path:
+        """A folder for further histories, which the same --from finds."""
+        folders = [Path(name) for name in self.given.split(",") if Path(name).is_dir()]
+        return (folders or [Path(DRILLED)])[0] / "more"
 
 
 # No short flags: -i is the inventory everywhere else.
@@ -51,7 +60,7 @@ class Settings:
     help={
         "mtbf": f"ASSUMED times between two faults of a class, with unit m, h, d or y (default: {MTBF})",
         "repair": f"ASSUMED time until somebody has mended what does not mend itself (default: {REPAIR})",
-        "histories": "folder of histories, and of such folders (default: .lab/histories)",
+        "from": f"histories, and folders of them and of such folders, separated by commas (default: {DRILLED})",
         "slo": f"percent of the time that clients are to be served (default: {SLO})",
         "observed": "how long a real service was watched, such as 1y; needs --incidents",
         "incidents": "how many faults of one class it had meanwhile; needs --observed",
@@ -62,7 +71,7 @@ def report(
     context: Context,  # noqa: ARG001
     mtbf: str = MTBF,
     repair: str = REPAIR,
-    histories: str = ".lab/histories",
+    from_: str = DRILLED,
     slo: str = SLO,
     observed: str = "",
     incidents: str = "",
@@ -70,8 +79,8 @@ def report(
 ) -> None:
     """Availability from drills. Exit code 0 slo met at every mtbf, 1 not, 2 not enough data, 3 refused."""
     try:
-        settings = _settings(mtbf, repair, histories, slo, observed, incidents)
-        clusters = availability.clusters(read(settings.folder))
+        settings = _settings(mtbf, repair, from_, slo, observed, incidents)
+        clusters = availability.clusters(read(settings.histories))
     except InvalidInput as error:
         raise Exit(error.report("fab availability.report:", "nothing was computed"), code=REFUSED) from error
     found = tables.compute(clusters, settings.mtbf_h, settings.repair_h)
@@ -84,13 +93,10 @@ def report(
         raise Exit(code=EXIT_CODES[outcome])
 
 
-def read(folder: Path) -> list[Trial]:
-    """All histories below a folder; InvalidInput with each file that is none."""
-    if not folder.is_dir():
-        expected, mend = "a folder", "drill first (fab drill.run), or name the folder that the histories went to"
-        raise InvalidInput([InputError("--histories", show(str(folder)), expected, mend)])
+def read(paths: Iterable[Path]) -> list[Trial]:
+    """All histories; InvalidInput with each file that is none."""
     errors, trials = [], []
-    for path in sorted(folder.rglob("*.jsonl")):
+    for path in paths:
         try:
             events = history.load(path)
             # A fault beside what clients use says nothing of what they see.
@@ -98,7 +104,7 @@ def read(folder: Path) -> list[Trial]:
                 trials.append(availability.trial(events))
         except (OSError, ValueError) as error:
             expected = f"in {path} the history of a drill"
-            errors.append(InputError("--histories", show(str(error)), expected, "move that file elsewhere"))
+            errors.append(InputError("--from", show(str(error)), expected, "move that file elsewhere"))
     if errors:
         raise InvalidInput(errors)
     return trials
@@ -120,7 +126,7 @@ def as_json(settings: Settings, found: Found, outcome: str) -> dict[str, object]
     }
 
 
-def _settings(mtbf: str, repair: str, histories: str, slo: str, observed: str, incidents: str) -> Settings:
+def _settings(mtbf: str, repair: str, given: str, slo: str, observed: str, incidents: str) -> Settings:
     """The options; InvalidInput with all that is wrong with them."""
     errors: list[InputError] = []
     hours = [_hours("--mtbf", part, errors) for part in mtbf.split(",")]
@@ -134,9 +140,10 @@ def _settings(mtbf: str, repair: str, histories: str, slo: str, observed: str, i
             errors.append(InputError("--incidents", show(incidents), expected, mend))
         elif not errors:
             field = availability.field_mtbf(observed_h, int(incidents))
+    histories = named("--from", given, errors)
     if errors:
         raise InvalidInput(errors)
-    return Settings(Path(histories), tuple(dict.fromkeys(hours)), repair_h, promised, field)
+    return Settings(given, histories, tuple(dict.fromkeys(hours)), repair_h, promised, field)
 
 
 def promise(slo: str, errors: list[InputError]) -> float:
@@ -161,7 +168,7 @@ def _hours(option: str, text: str, errors: list[InputError]) -> float:
 def print_report(to: Console, settings: Settings, found: Found, outcome: str) -> None:
     """Measured first, then what follows from what is assumed, the verdict last."""
     if not found:
-        to.print(Text(f"{settings.folder}: no history; drill first (fab drill.run)", style="yellow"))
+        to.print(Text(f"{settings.given}: no history; drill first (fab drill.run)", style="yellow"))
     for cluster, rows in found:
         to.print(Text(tables.headline(cluster), style="bold"))
         for table in (*tables.measured(cluster), *tables.computed(rows, settings.repair_h, settings.slo)):
@@ -170,7 +177,7 @@ def print_report(to: Console, settings: Settings, found: Found, outcome: str) ->
         to.print()
         for lack in cluster.lacking():
             to.print(Text(f"{lack.fault}: {lack.seen}", style="yellow"))
-            mend = tables.mend(lack, f" --histories {settings.folder / 'more'}")
+            mend = tables.mend(lack, f" --histories {settings.more}")
             to.print(Text(f"    mend: {mend}", style="dim"))
     to.print(Text("\n".join(tables.notes(settings.field)), style="dim"))
     to.print(verdict(settings, found, outcome))

@@ -25,9 +25,11 @@ from standfast.drill.layers import layers, longest
 from standfast.drill.probes import Periods
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill, Progress
+from standfast.errors import InputError, InvalidInput
 from standfast.inventory import Inventory, read
 
-from fabfile import screen
+from fabfile import options, screen
+from fabfile.histories import named
 from fabfile.refusals import REFUSED, refusals
 
 EXIT_CODES = {PASS: 0, FAIL: 1, VOID: 2, reports.REFUSED: REFUSED}
@@ -40,7 +42,30 @@ RUNNING = {
     "histories": "folder that the histories go to (default: .lab/histories)",
     "period": "milliseconds between two tries of each client, 5 to 1000 (default: 20)",
 }
-SHORTEST_MS, PERIOD_MS, LONGEST_MS = 5, 20, 1000
+# A shorter period measures the client, a longer one too little.
+PERIODS_MS = (5, 1000)
+ROUNDS = (1, 1000)
+SEEDS = (0, 10**6 - 1)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How drills are to be run. seed: of a suite's order, drawn if nobody gave one."""
+
+    rounds: int
+    periods: Periods
+    seed: int
+
+
+def order_of(rounds: str, period: str, seed: str = "") -> Order:
+    """From the options' texts; InvalidInput with all that is wrong with them."""
+    errors: list[InputError] = []
+    times = options.whole("--rounds", rounds, ROUNDS, "rounds", errors)
+    period_s = options.whole("--period", period, PERIODS_MS, "ms", errors) / 1000
+    drawn = options.whole("--seed", seed, SEEDS, "", errors) if seed else random.SystemRandom().randint(*SEEDS)
+    if errors:
+        raise InvalidInput(errors)
+    return Order(times, Periods(write=period_s, request=period_s), drawn)
 
 
 @dataclass(frozen=True)
@@ -106,21 +131,22 @@ def run(
     inventory: str = "inventories/lab",
     cluster: str = "",
     target: str = "",
-    rounds: int = 1,
+    rounds: str = "1",
     histories: str = ".lab/histories",
-    period: int = PERIOD_MS,
+    period: str = "20",
     dry_run: bool = False,
 ) -> None:
     """Inject a fault under load, heal it, judge. Exit code 0 pass, 1 fail, 2 unknown, 3 refused."""
     with refusals(inventory):
-        here = range_of(inventory, histories, period)
+        order = order_of(rounds, period)
+        here = range_of(inventory, histories, order.periods)
         _known([fault])
         if dry_run:
             print("\n".join(here.drill(fault, target).plan()))
             return
         _confirm(here, cluster)
-        judged = series(here, [(fault, target)] * rounds)
-    _leave([drill.verdict for drill in judged], rounds)
+        judged = series(here, [(fault, target)] * order.rounds)
+    _leave([drill.verdict for drill in judged], order.rounds)
 
 
 @task(
@@ -137,23 +163,24 @@ def suite(
     cluster: str = "",
     faults: str = "",
     tag: str = "",
-    seed: int = -1,
-    rounds: int = 1,
+    seed: str = "",
+    rounds: str = "1",
     histories: str = ".lab/histories",
-    period: int = PERIOD_MS,
+    period: str = "20",
 ) -> None:
     """Run many drills, each when the service is fully redundant again. Exit codes as of drill.run: 1 before 2 before 3."""
     with refusals(inventory):
-        here = range_of(inventory, histories, period)
-        drawn = seed if seed >= 0 else random.SystemRandom().randrange(10**6)
-        drills = [(name, "") for _ in range(rounds) for name in chosen(faults, tag, drawn)]
+        order = order_of(rounds, period, seed)
+        here = range_of(inventory, histories, order.periods)
+        drills = [(name, "") for name in chosen(faults, tag, order.seed)] * order.rounds
         _confirm(here, cluster)
-        judged = series(here, drills, None if faults else drawn, goes_on=True)
-    stem = here.histories / f"suite-{judged[0].history.header['begun']}"
-    _write(
-        judged,
-        {f"{stem}.html": reports.html, f"{stem}.xml": reports.junit, f"{stem}.json": reports.as_json},
-    )
+        judged = series(here, drills, None if faults else order.seed, goes_on=True)
+    if judged:
+        stem = here.histories / f"suite-{judged[0].history.header['begun']}"
+        _write(
+            judged,
+            {f"{stem}.html": reports.html, f"{stem}.xml": reports.junit, f"{stem}.json": reports.as_json},
+        )
     _leave([drill.verdict for drill in judged], len(drills))
 
 
@@ -163,24 +190,25 @@ def replay(
     path: str,
     inventory: str = "inventories/lab",
     cluster: str = "",
-    rounds: int = 1,
+    rounds: str = "1",
     histories: str = ".lab/histories",
-    period: int = PERIOD_MS,
+    period: str = "20",
 ) -> None:
     """Run the drill of a history again. Exit codes as of drill.run."""
     with refusals(inventory):
-        here = range_of(inventory, histories, period)
+        order = order_of(rounds, period)
+        here = range_of(inventory, histories, order.periods)
         header = next(iter(_read(path).values()))[0]
         _known([str(header.get("fault"))])
         _confirm(here, cluster)
-        judged = series(here, [(str(header["fault"]), str(header.get("target", "")))] * rounds)
-    _leave([drill.verdict for drill in judged], rounds)
+        judged = series(here, [(str(header["fault"]), str(header.get("target", "")))] * order.rounds)
+    _leave([drill.verdict for drill in judged], order.rounds)
 
 
 @task(
     positional=["path"],
     help={
-        "path": "a history, or a folder of them and of such folders",
+        "path": "histories, and folders of them and of such folders, separated by commas",
         "html": "file for a page with pictures",
         "junit": "file for a CI server",
         "json": "file for other programs",
@@ -196,16 +224,10 @@ def report(context: Context, path: str, html: str = "", junit: str = "", json: s
     _leave([drill.verdict for drill in drills])
 
 
-def range_of(inventory: str, histories: str, period_ms: int = PERIOD_MS) -> Range:
-    """The cluster of an inventory; RefusedError or InvalidInput before any host is asked."""
-    if not SHORTEST_MS <= period_ms <= LONGEST_MS:
-        raise RefusedError(
-            f"period: seen {period_ms}; expected {SHORTEST_MS} to {LONGEST_MS} ms; "
-            "mend: a shorter one measures the client, a longer one too little"
-        )
+def range_of(inventory: str, histories: str, periods: Periods | None = None) -> Range:
+    """The cluster of an inventory; InvalidInput before any host is asked."""
     known = read([inventory])
-    tries = Periods(write=period_ms / 1000, request=period_ms / 1000)
-    return Range(inventory, known, known.topology().as_fact(), Path(histories), tries)
+    return Range(inventory, known, known.topology().as_fact(), Path(histories), periods or Periods())
 
 
 def _known(names: Sequence[str]) -> None:
@@ -263,6 +285,10 @@ def series(
         except InterruptedDrillError as error:
             print(f"{fault}: broken off: {error}")
             events, asked_to_end = error.events, error.asked
+        except KeyboardInterrupt:
+            # Later it is an InterruptedDrillError.
+            print(f"{fault}: ended by hand before anything was broken")
+            break
         except (HostError, RefusedError) as error:
             if goes_on and isinstance(error, ImpossibleError):
                 left.pop(0)
@@ -325,15 +351,20 @@ def said(progress: Progress) -> str:
 
 
 def _read(path: str) -> dict[Path, list[dict[str, Any]]]:
-    """The histories that a path names, by their files."""
-    given = Path(path)
-    files = sorted(given.rglob("*.jsonl")) if given.is_dir() else [given]
-    if not files or not files[0].is_file():
-        raise RefusedError("path: seen no history; expected one, or a folder of them; mend: see fab drill.run")
-    try:
-        return {file: history.load(file) for file in files}
-    except ValueError as error:
-        raise RefusedError(f"path: seen {error}; expected JSON lines; mend: leave that file out") from error
+    """The histories that a path names, by their files; InvalidInput if it names none, or what is no JSON."""
+    errors: list[InputError] = []
+    files = named("path", path, errors)
+    if not files and not errors:
+        errors.append(InputError("path", f"no history below {path}", "one at least", "see fab drill.run"))
+    found: dict[Path, list[dict[str, Any]]] = {}
+    for file in files:
+        try:
+            found[file] = history.load(file)
+        except ValueError as error:
+            errors.append(InputError("path", str(error), "JSON lines", "leave that file out"))
+    if errors:
+        raise InvalidInput(errors)
+    return found
 
 
 def show(drill: reports.Judged) -> None:

@@ -1,7 +1,6 @@
 """fab availability.watch, plan, watched: what a real service does to its clients; see docs/drills.md."""
 
 import json as json_format
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,14 +23,13 @@ from standfast.errors import InputError, InvalidInput, show
 from standfast.health import BAD, DOUBTFUL, Cell, Table
 from standfast.inventory import Inventory, read
 
-from fabfile import screen
+from fabfile import options, screen
 from fabfile.availability import EXIT_CODES, promise
 from fabfile.refusals import refusals
 
 NOT_SERVED = 1
 INVENTORY = {"inventory": "the Ansible inventory of the cluster (default: inventories/lab)"}
 
-NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?", re.ASCII)
 # A try may take a second; beyond a minute nobody would call it watching.
 PERIODS_S = (1, 60)
 # Whatever takes longer is no maintenance window.
@@ -56,7 +54,7 @@ def watch_(context: Context, inventory: str = "inventories/lab", period: str = "
     """Watch a real service from a client host, from now on. Exit code 0, 1 if it is not served now, 3 refused."""
     with refusals(inventory):
         errors: list[InputError] = []
-        period_s = _number("--period", period, PERIODS_S, "seconds", errors)
+        period_s = options.number("--period", period, PERIODS_S, "seconds", errors)
         if errors:
             raise InvalidInput(errors)
         known, topology = _cluster(inventory)
@@ -100,7 +98,7 @@ def plan(
                 seen = "--minutes or --reason beside it"
                 errors.append(InputError("--end", seen, "neither", "leave them out, or leave --end out"))
         else:
-            _number("--minutes", minutes, MINUTES, "minutes", errors)
+            options.number("--minutes", minutes, MINUTES, "minutes", errors)
             if not reason.strip() or not reason.isprintable() or len(reason) > REASON_CHARACTERS:
                 expected = f"1 to {REASON_CHARACTERS} printable characters"
                 errors.append(
@@ -166,15 +164,6 @@ def _watching(inventory: str, topology: Mapping[str, Any]) -> Iterator[Watcher]:
     client = first_client(topology)
     with Hosts(Path(inventory)) as hosts:
         yield Watcher(hosts, client)
-
-
-def _number(option: str, text: str, limits: tuple[int, int], unit: str, errors: list[InputError]) -> float:
-    low, high = limits
-    number = float(text) if NUMBER.fullmatch(text.strip()) else 0.0
-    if not low <= number <= high:
-        expected, mend = f"a number of {unit} from {low} to {high}", f"write it without its unit: {option} {low}"
-        errors.append(InputError(option, show(text), expected, mend))
-    return number
 
 
 def print_watched(to: Console, subject: str, found: Watched | None, slo: float) -> None:

@@ -507,17 +507,17 @@ def test_inventory_is_not_taken_for_incidents() -> None:
 
 
 def test_slo_that_is_met_is_no_exit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task.report(Context(), histories=str(folder), mtbf="5y", slo="99.9")
+    task.report(Context(), from_=str(folder), mtbf="5y", slo="99.9")
     assert capsys.readouterr().out.splitlines()[-1].strip() == "slo 99.9 %: met if MTBF is as ASSUMED"
 
 
 def test_slo_that_is_not_met_at_every_mtbf_is_below(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_of(histories=str(folder), mtbf="24h,5y", slo="99.9").code == 1
+    assert exit_of(from_=str(folder), mtbf="24h,5y", slo="99.9").code == 1
     assert capsys.readouterr().out.splitlines()[-1].strip() == "slo 99.9 %: NOT met if MTBF is 24 h, as ASSUMED"
 
 
 def test_too_little_is_unknown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_of(histories=str(folder / "haproxy-hang"), mtbf="5y").code == 2
+    assert exit_of(from_=str(folder / "haproxy-hang"), mtbf="5y").code == 2
     out = capsys.readouterr().out
     assert "%: not enough data" in out.splitlines()[-1]
     rows = [line for line in out.splitlines() if line.startswith("43800 h ")]
@@ -526,12 +526,12 @@ def test_too_little_is_unknown(folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_empty_folder_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_of(histories=str(tmp_path)).code == 2
+    assert exit_of(from_=str(tmp_path)).code == 2
     assert "no history" in capsys.readouterr().out
 
 
 def test_json_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_of(histories=str(folder), mtbf="24h,5y", slo="99.9", observed="1y", incidents="3", json=True).code == 1
+    assert exit_of(from_=str(folder), mtbf="24h,5y", slo="99.9", observed="1y", incidents="3", json=True).code == 1
     said = json.loads(capsys.readouterr().out)
     assert said["outcome"] == BELOW
     assert said["assumed"] == {"mtbf_h": [24, 43800], "repair_h": 4}
@@ -571,13 +571,13 @@ BAD: dict[str, tuple[dict[str, str], str, str]] = {
     "time without incidents": ({"observed": "1y"}, '--incidents: seen ""', "whole number"),
     "half an incident": ({"observed": "1y", "incidents": "0.5"}, '--incidents: seen "0.5"', "whole number"),
     "negative incidents": ({"observed": "1y", "incidents": "-1"}, '--incidents: seen "-1"', "whole number"),
-    "no such folder": ({"histories": "nonesuch"}, '--histories: seen "nonesuch"', "drill first"),
+    "no such folder": ({"from_": "nonesuch"}, '--from: seen "nonesuch"', "drill first"),
 }
 
 
 @pytest.mark.parametrize(("options", "seen", "said"), BAD.values(), ids=BAD)
 def test_bad_option_is_refused_with_one_message(options: dict[str, str], seen: str, said: str, tmp_path: Path) -> None:
-    refused = exit_of(**{"histories": str(tmp_path)} | options)
+    refused = exit_of(**{"from_": str(tmp_path)} | options)
     headline, *lines = str(refused.message).splitlines()
     assert refused.code == 3
     assert headline == "fab availability.report: 1 error; nothing was computed."
@@ -586,28 +586,31 @@ def test_bad_option_is_refused_with_one_message(options: dict[str, str], seen: s
     assert "; expected " in line and "; mend: " in line
 
 
-def test_all_bad_options_are_named_at_once() -> None:
-    refused = exit_of(mtbf="a,b", repair="c", slo="d", observed="e", incidents="f")
+def test_all_bad_options_are_named_at_once(tmp_path: Path) -> None:
+    refused = exit_of(from_=str(tmp_path), mtbf="a,b", repair="c", slo="d", observed="e", incidents="f")
     assert str(refused.message).splitlines()[0] == "fab availability.report: 6 errors; nothing was computed."
 
 
 def test_drill_beside_the_service_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "beside.jsonl", [history()[0] | HEADER | {"bound": BYSTANDER}, *history()[1:]])
-    assert task.read(tmp_path) == []
+    assert task.read([tmp_path / "beside.jsonl"]) == []
 
 
-def test_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
+def test_histories_and_folders_of_them_are_read_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "drill.jsonl"
-    write(path, history())
-    refused = exit_of(histories=str(path))
-    assert refused.code == 3 and "expected a folder" in str(refused.message)
+    write(path, [history()[0] | HEADER, *history()[1:]])
+    assert exit_of(from_=f"{path},{folder / 'haproxy-hang'},{path}", json=True).code == 2
+    (cluster,) = json.loads(capsys.readouterr().out)["clusters"]
+    assert sum(fault["drills"] for fault in cluster["faults"]) == 1 + LEAST_DRILLS
 
 
 @pytest.mark.parametrize("content", [b'{"event": "dri', b"\xff\xfe", b"5\n", b"", b"{}\n"])
 def test_file_that_is_no_history_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     write(tmp_path / "sound.jsonl", [history()[0] | HEADER, *history()[1:]])
     (tmp_path / "torn.jsonl").write_bytes(content)
-    refused = exit_of(histories=str(tmp_path))
+    refused = exit_of(from_=str(tmp_path))
     assert refused.code == 3
     (line,) = str(refused.message).splitlines()[1:]
     assert "torn.jsonl" in line and "mend: " in line and "sound.jsonl" not in line
@@ -615,13 +618,13 @@ def test_file_that_is_no_history_is_refused_by_name(content: bytes, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def computed(folder: Path) -> list[tuple[Cluster, list[Row]]]:
-    (cluster,) = clusters(task.read(folder))
+    (cluster,) = clusters(task.read(folder.rglob("*.jsonl")))
     return [(cluster, [cluster.row(service, hours, 4) for service in ("writes", "web") for hours in (4380, 8760)])]
 
 
 def shown(found: task.Found, width: int) -> str:
     to = Console(width=width, file=io.StringIO(), highlight=False)
-    settings = task.Settings(Path("histories"), (4380, 8760), 4, 0.9999, field_mtbf(8760, 3))
+    settings = task.Settings("histories", (), (4380, 8760), 4, 0.9999, field_mtbf(8760, 3))
     task.print_report(to, settings, found, MET)
     file: Any = to.file
     return str(file.getvalue())

@@ -98,7 +98,14 @@ def refusal(task: Callable[..., None], **given: Any) -> str:
         (drill.suite, {"faults": "switchover", "tag": "host"}, "faults, tag: seen both; expected one"),
         (drill.suite, {"tag": "weather"}, "tag: seen weather; expected some of host, network"),
         (drill.suite, {"tag": "host"}, "cluster: seen nothing; expected lab"),
-        (drill.report, {"path": "/nonexistent"}, "path: seen no history"),
+        (drill.report, {"path": "/nonexistent"}, 'path: seen "/nonexistent"; expected a history, or a folder'),
+        (drill.report, {"path": "docs"}, "path: seen no history below docs; expected one at least"),
+        (drill.run, {"fault": "switchover", "rounds": "0"}, '--rounds: seen "0"; expected a whole number of rounds'),
+        (drill.run, {"fault": "switchover", "rounds": "-1"}, '--rounds: seen "-1"'),
+        (drill.run, {"fault": "switchover", "period": "4"}, '--period: seen "4"; expected a whole number of ms from 5'),
+        (drill.suite, {"period": "1001", "cluster": "lab"}, '--period: seen "1001"'),
+        (drill.replay, {"path": "docs", "rounds": "two"}, '--rounds: seen "two"'),
+        (drill.suite, {"seed": "today"}, '--seed: seen "today"; expected a whole number from 0 to'),
     ],
 )
 def test_bad_input_is_refused_before_any_host_is_asked(
@@ -109,14 +116,12 @@ def test_bad_input_is_refused_before_any_host_is_asked(
     assert told in message and "mend: " in message
 
 
-@pytest.mark.parametrize("period", [4, 1001])
-def test_period_that_measures_nothing_is_refused(period: int) -> None:
-    message = refusal(drill.run, inventory=LAB, fault="switchover", period=period)
-    assert f"period: seen {period}; expected 5 to 1000 ms" in message and "mend: " in message
+def test_all_bad_numbers_are_named_at_once() -> None:
+    assert "3 errors" in refusal(drill.suite, inventory=LAB, rounds="x", period="", seed="1.5")
 
 
 def test_period_reaches_the_clients() -> None:
-    tried = drill.range_of(LAB, "", 5).drill("switchover").periods
+    tried = drill.range_of(LAB, "", drill.order_of("1", "5").periods).drill("switchover").periods
     placed = {probe.program: probe.parameters for probe in probes.arrange(TOPOLOGY, {"timeout_s": 1}, tried)}
     assert (placed["ledger"]["period_s"], placed["web"]["period_s"]) == (0.005, 0.005)
 
@@ -303,7 +308,7 @@ def test_suite_ends_when_the_service_is_not_fit(
 def test_single_drill_that_is_refused_leaves_no_report(
     fault: str, said: str, refusing: list[str], tmp_path: Path
 ) -> None:
-    message = refusal(drill.run, inventory=LAB, cluster="lab", fault=fault, rounds=2, histories=str(tmp_path))
+    message = refusal(drill.run, inventory=LAB, cluster="lab", fault=fault, rounds="2", histories=str(tmp_path))
     assert message == f"{LAB}: {said}"
     assert refusing == [fault]
     assert not list(tmp_path.iterdir())
@@ -332,6 +337,21 @@ def test_exit_code_hides_no_failure_and_passes_nothing_that_was_refused(
 ) -> None:
     verdicts = [Verdict("switchover", outcome) for outcome in outcomes]
     assert drill.exit_code(verdicts, expected) == drill.exit_code(verdicts[::-1], expected) == code
+
+
+def test_suite_that_is_ended_between_two_faults_keeps_its_reports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def play(drill: Drill) -> list[dict[str, Any]]:
+        if drill.fault.name == "vip-handover":
+            raise KeyboardInterrupt
+        return [{"event": "drill", "fault": drill.fault.name, "begun": "20260101T000000Z", "drill": "a1"}]
+
+    monkeypatch.setattr(Drill, "run", play)
+    assert suite(tmp_path, "switchover", "vip-handover", "etcd-member") == 2
+    assert "not run: vip-handover, etcd-member" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("suite-*.html"))) == 1
+    assert suite(tmp_path / "none", "vip-handover") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
