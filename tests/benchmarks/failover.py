@@ -35,15 +35,19 @@ def row(fault: str, verdicts: Sequence[Verdict]) -> str:
     sound = [verdict for verdict in verdicts if verdict.outcome != VOID]
     void = f", {len(verdicts) - len(sound)} void" if len(sound) < len(verdicts) else ""
     if not sound:
-        return f"| {fault} | 0{void} | | | | | | |"
+        return f"| {fault} | 0{void} | | | | | | | | |"
     web = [verdict.figures["web_outage_s"] for verdict in sound]
     both = [outage(verdict) for verdict in sound]
     lost = sum(verdict.figures.get("lost", 0) for verdict in sound)
-    overlap = max(verdict.figures["primaries_overlap_s"] for verdict in sound)
+    overlaps = [
+        max(verdict.figures[name] for verdict in sound) for name in ("primaries_overlap_s", "holders_overlap_s")
+    ]
+    bound = max(verdict.figures["bound_s"] for verdict in sound)
     failed = sum(verdict.outcome != "pass" for verdict in sound)
     return (
         f"| {fault} | {len(sound)}{void} | {statistics.median(web):.2f} | {statistics.median(both):.2f} | {max(both):.2f} "
-        f"| {sound[0].figures['bound_s']:.2f} | {lost:.0f} | {overlap:.2f} | {failed} |"
+        f"| {bound:.2f} | {f'{max(both) / bound:.2f}' if bound else '-'} | {lost:.0f} "
+        f"| {overlaps[0]:.2f} | {overlaps[1]:.2f} | {failed} |"
     )
 
 
@@ -79,9 +83,10 @@ def main() -> None:
                 print(f"{name}, round {number}: not begun: {error}", file=sys.stderr)
     found = verdicts(options.histories)
     print(
-        "| fault | n | web, median s | worse of both, median s | max s | bound s | lost | primaries overlap s | failed |"
+        "| fault | n | web, median s | worse of both, median s | max s | bound s | max / bound | lost "
+        "| primaries overlap s | holders overlap s | failed |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name in FAULTS:
         if name in found:
             print(row(name, found[name]))
