@@ -40,3 +40,36 @@ def test_host_that_is_gone_keeps_no_other_probe_alive_and_no_password_on_a_disk(
     assert len(hosts.stopped) == 4
     assert hosts.removed == [(host, "/run/standfast-drill/0123") for host in ("client1", "db2")]
     assert [event["host"] for event in events] == ["client1", "client1", "db2", "db2"]
+
+
+class Left:
+    """Hosts on which the probes of a drill run whose control machine died; what was done, in its order."""
+
+    def __init__(self) -> None:
+        self.running = {("client1", "standfast-drill-ledger"), ("db1", "standfast-drill-roles")}
+        self.folders = {"client1", "db1"}
+
+    def shell(self, host: str, script: str) -> str:
+        if script.startswith("systemctl stop"):
+            self.running.discard((host, script.split()[2]))
+        elif script == "rm -rf /run/standfast-drill/*/":
+            self.folders.discard(host)
+        return ""
+
+    def put(self, host: str, path: str, content: str, **_: str) -> None:
+        assert host not in self.folders, f"{path} ({len(content)} characters) would be removed again"
+
+    def run(self, host: str, command: Sequence[str]) -> str:
+        (unit,) = (word.removeprefix("--unit=") for word in command if word.startswith("--unit="))
+        if (host, unit) in self.running:
+            raise HostError(f"{host}: Unit {unit}.service was already loaded")
+        self.running.add((host, unit))
+        return ""
+
+
+def test_drill_begins_beside_what_one_left_whose_control_machine_died() -> None:
+    hosts = Left()
+    places = [("client1", "ledger"), ("db1", "roles"), ("db1", "lease")]
+    Probes(hosts, "0123", [Probe(host, program, {}) for host, program in places], 10).start()  # type: ignore[arg-type]
+    assert hosts.running == {(host, f"standfast-drill-{program}") for host, program in places}
+    assert not hosts.folders
