@@ -1,14 +1,12 @@
 """fab drill.*: break something on purpose and say what clients felt; see docs/drills.md."""
 
 import random
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from fabric import task
 from invoke.context import Context
@@ -280,7 +278,7 @@ def series(
         fault, target = drills[-len(left)]
         drill = here.drill(fault, target, seed)
         try:
-            with _watched(drill), heeding():
+            with _watched(drill):
                 events: Sequence[Mapping[str, Any]] = drill.run()
         except InterruptedDrillError as error:
             print(f"{fault}: broken off: {error}")
@@ -309,21 +307,6 @@ def series(
     if len(drills) > 1:
         screen.console().print(table([drill.verdict for drill in judged], here.topology))
     return judged
-
-
-@contextmanager
-def heeding() -> Iterator[None]:
-    """Whoever ends a drill from outside, or closes its terminal, has it healed first, as Ctrl-C has."""
-
-    def end(number: int, _: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt(f"by {signal.Signals(number).name}")
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

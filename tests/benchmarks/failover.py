@@ -79,6 +79,8 @@ def main() -> None:
             except InterruptedDrillError as error:
                 print(f"{name}, round {number}: broken off: {error}", file=sys.stderr)
                 history.save(options.histories, error.events)
+                if error.asked:
+                    return
             except (HostError, RefusedError) as error:
                 print(f"{name}, round {number}: not begun: {error}", file=sys.stderr)
     found = verdicts(options.histories)

@@ -18,7 +18,7 @@ from standfast.drill.checker import FAIL, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.report import REFUSED
-from standfast.drill.run import Drill, Progress, _Course
+from standfast.drill.run import Drill, Progress, _Course, heeding
 
 from fabfile import drill
 
@@ -357,7 +357,7 @@ def test_suite_that_is_ended_between_two_faults_keeps_its_reports(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_drill_that_is_told_to_end_is_broken_off_as_by_hand(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match=f"by {number.name}"), drill.heeding():
+    with pytest.raises(KeyboardInterrupt, match=f"by {number.name}"), heeding():
         os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
 

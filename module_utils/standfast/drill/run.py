@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from ..connections import observations
 from ..health import Health, judge
@@ -91,7 +93,7 @@ class Drill:
 
         ImpossibleError if the service is fit, and only this fault cannot be injected.
         """
-        with self._course() as course:
+        with heeding(), self._course() as course:
             return course.run()
 
     def plan(self) -> list[str]:
@@ -537,6 +539,21 @@ class _Course:
     def _ask(self, host: str, database: str, query: str) -> str:
         command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--tuples-only", "--no-align"]
         return self.hosts.run(host, [*command, f"--dbname={database}", f"--command={query}"]).strip()
+
+
+@contextmanager
+def heeding() -> Iterator[None]:
+    """Whoever ends a drill from outside, or closes its terminal, has it healed first, as Ctrl-C has."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt(f"by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _indented(script: str) -> list[str]:
