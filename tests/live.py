@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import testinfra
-from standfast.connections import observations, routes
+from standfast.connections import Observers, routes
 from standfast.health import Health, judge
 from standfast.inventory import Inventory, read
 from testinfra.host import Host
@@ -70,9 +70,13 @@ class Live:
         """The predicted worst outage of one fault class, in seconds."""
         return next(float(bound["seconds"]) for bound in self.topology["bounds"] if bound["fault"] == fault)
 
+    @cached_property
+    def _observers(self) -> Observers:
+        return Observers(routes(self.path), self.topology)
+
     def well(self) -> Health:
         """What the whole service says of itself, as `fab status` asks it; AssertionError with all that is not well."""
-        health = judge(self.topology, observations(routes(self.path), self.topology))
+        health = judge(self.topology, self._observers.ask())
         assert health.well, "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
         return health
 

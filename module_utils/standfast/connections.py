@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import paramiko
@@ -37,11 +38,12 @@ WANTED = ("ansible_host", "ansible_port", "ansible_user", *SSH_ARGUMENTS, *KEYS)
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
-# Reads the package from standard input into a file that Python imports from; nothing stays on the host.
+# Reads the package, after a line with its length, from standard input into a file that Python imports from; nothing
+# stays on the host.
 RECEIVE = (
     "import sys, tempfile\n"
     "archive = tempfile.NamedTemporaryFile(suffix='.zip')\n"
-    "archive.write(sys.stdin.buffer.read())\n"
+    "archive.write(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))\n"
     "archive.flush()\n"
     "sys.path.insert(0, archive.name)\n"
     "from standfast.observe import main\n"
@@ -202,34 +204,93 @@ def observer(user: str) -> str:
     return shlex.join([*become, "/usr/bin/python3", "-c", RECEIVE])
 
 
-def observe(name: str, to: Route, topology: Mapping[str, Any]) -> Mapping[str, Any] | str:
-    """One host's observation, or on one line why there is none."""
-    question = package({"topology": topology, "host": name})
-    try:
-        with connect(to) as connection:
-            connection.open()
-            # invoke feeds a program's standard input one character at a time, so the channel is used itself.
-            command = observer(connection.user)
-            stdin, stdout, stderr = connection.client.exec_command(command, timeout=OBSERVE_TIMEOUT_S)
-            _send(stdin, question)
-            output, said = stdout.read().decode(), stderr.read().decode()
+class Observer:
+    """One host's observer: started at the first question and kept, since starting it costs far more than an answer."""
+
+    def __init__(self, name: str, to: Route, topology: Mapping[str, Any]) -> None:
+        self._question = {"topology": topology, "host": name}
+        self._to = to
+        self._connection: Connection | None = None
+        self._streams: Sequence[Any] = ()
+
+    def ask(self) -> Mapping[str, Any] | str:
+        """The host's observation, or on one line why there is none."""
+        kept = self._connection is not None
+        try:
+            answer = self._ask()
+        except TimeoutError:
+            self.close()
+            return f"timed out after {CONNECT_TIMEOUT_S} s for the connection, or {OBSERVE_TIMEOUT_S} s for the answer"
+        if isinstance(answer, str):
+            self.close()
+            if kept:
+                # It may have ended with its host, which is back.
+                return self.ask()
+        return answer
+
+    def _ask(self) -> Mapping[str, Any] | str:
+        try:
+            if self._connection is None:
+                self._start()
+            stdin, stdout, stderr = self._streams
+            _send(stdin, b"\n")
+            if answer := stdout.readline():
+                return read_answer(0, answer, "")
+            said = stderr.read().decode()
             # recv_exit_status() would wait for it without an end.
             if not stdout.channel.status_event.wait(CONNECT_TIMEOUT_S):
                 return "the connection ended before the observer did"
-            code = stdout.channel.recv_exit_status()
-    except paramiko.ProxyCommandFailure as error:
-        return one_line(f"the proxy command ended: {error.error}")
-    except TimeoutError:
-        return f"timed out after {CONNECT_TIMEOUT_S} s for the connection, or {OBSERVE_TIMEOUT_S} s for the answer"
-    except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
-        return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-    return read_answer(code, output, said)
+            return read_answer(stdout.channel.recv_exit_status(), "", said)
+        except paramiko.ProxyCommandFailure as error:
+            return one_line(f"the proxy command ended: {error.error}")
+        except TimeoutError:
+            raise
+        except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
+            return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+    def _start(self) -> None:
+        self._connection = connect(self._to)
+        self._connection.open()
+        # invoke feeds a program's standard input one character at a time, so the channel is used itself.
+        command = observer(self._connection.user)
+        self._streams = self._connection.client.exec_command(command, timeout=OBSERVE_TIMEOUT_S)
+        content = package(self._question)
+        _send(self._streams[0], b"%d\n%b" % (len(content), content))
+
+    def close(self) -> None:
+        """End it; a later question starts another one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._streams = None, ()
 
 
-def _send(stdin: Any, question: bytes) -> None:
+class Observers:
+    """An observer for each host, to be asked again and again."""
+
+    def __init__(self, known: Mapping[str, Route], topology: Mapping[str, Any]) -> None:
+        """`known`: see routes."""
+        self._observers = {name: Observer(name, known[name], topology) for name in topology["hosts"]}
+
+    def __enter__(self) -> Observers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one in self._observers.values():
+            one.close()
+
+    def ask(self) -> dict[str, Mapping[str, Any] | str]:
+        """Every host's observation, asked at the same time."""
+        with ThreadPoolExecutor(max_workers=CONNECTIONS_AT_ONCE) as pool:
+            answers = pool.map(Observer.ask, self._observers.values())
+            return dict(zip(self._observers, answers, strict=True))
+
+
+def _send(stdin: Any, content: bytes) -> None:
     try:
-        stdin.write(question)
-        stdin.channel.shutdown_write()
+        stdin.write(content)
+        stdin.flush()
     except TimeoutError:
         raise
     except OSError:
@@ -256,7 +317,6 @@ def one_line(text: str) -> str:
 
 
 def observations(known: Mapping[str, Route], topology: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | str]:
-    """Every host's observation, asked at the same time; `known`: see routes."""
-    names: Sequence[str] = list(topology["hosts"])
-    with ThreadPoolExecutor(max_workers=CONNECTIONS_AT_ONCE) as pool:
-        return dict(zip(names, pool.map(lambda name: observe(name, known[name], topology), names), strict=True))
+    """Every host's observation, once; `known`: see routes."""
+    with Observers(known, topology) as observers:
+        return observers.ask()

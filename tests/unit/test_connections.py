@@ -5,21 +5,24 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paramiko
 import pytest
 from standfast.connections import (
     RECEIVE,
+    Observer,
     Proxy,
     Route,
     RouteError,
     connect,
-    observe,
     observer,
     one_line,
     package,
@@ -144,23 +147,23 @@ def test_route_beats_the_configuration(ssh_config: Path) -> None:
 
 
 def test_observe_says_why_a_proxy_command_ended(ssh_config: Path) -> None:
-    said = observe("db1", Route("proxied", None, None, None, str(ssh_config)), TOPOLOGY)
+    said = Observer("db1", Route("proxied", None, None, None, str(ssh_config)), TOPOLOGY).ask()
     assert said == "the proxy command ended: gone away"
 
 
 def test_observe_says_when_nobody_speaks_ssh(ssh_config: Path) -> None:
-    said = observe("db1", Route("silent", None, None, None, str(ssh_config)), TOPOLOGY)
+    said = Observer("db1", Route("silent", None, None, None, str(ssh_config)), TOPOLOGY).ask()
     # The command may be gone before or after ssh's first word to it.
     assert said in ("the proxy command ended: it said nothing", "SSHException: Error reading SSH protocol banner")
 
 
 def test_observe_says_which_configuration_is_missing(tmp_path: Path) -> None:
-    said = observe("db1", Route("db1", None, None, None, str(tmp_path / "absent")), TOPOLOGY)
+    said = Observer("db1", Route("db1", None, None, None, str(tmp_path / "absent")), TOPOLOGY).ask()
     assert isinstance(said, str) and "absent" in said and "\n" not in said
 
 
 def test_observe_says_that_a_name_is_unknown() -> None:
-    said = observe("db1", Route("standfast.invalid", None, None, None, "/dev/null"), TOPOLOGY)
+    said = Observer("db1", Route("standfast.invalid", None, None, None, "/dev/null"), TOPOLOGY).ask()
     assert isinstance(said, str) and said.startswith("gaierror: ")
 
 
@@ -216,6 +219,62 @@ def test_read_answer(code: int, output: str, said: str, expected: object) -> Non
     assert read_answer(code, output, said) == expected
 
 
+class Near:
+    """A connection whose commands run here."""
+
+    user = "root"
+
+    def __init__(self) -> None:
+        self.client = self
+        self.status_event = threading.Event()
+
+    def open(self) -> None:
+        pass
+
+    def exec_command(self, command: str, timeout: float) -> tuple[Any, Any, Any]:  # noqa: ARG002 - as paramiko's
+        *_, receive = shlex.split(command)
+        pipe = subprocess.PIPE
+        # Ended by close().
+        self.process = subprocess.Popen([sys.executable, "-c", receive], stdin=pipe, stdout=pipe, stderr=pipe)
+        # Streams of paramiko know their channel.
+        return (
+            self.process.stdin,
+            SimpleNamespace(readline=self.process.stdout.readline, channel=self),
+            self.process.stderr,
+        )
+
+    def recv_exit_status(self) -> int:
+        return self.process.wait(10)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self.status_event.set()
+
+    def close(self) -> None:
+        self.end()
+
+
+def test_observer_is_kept_and_another_one_started_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Near] = []
+
+    def near(_: Route) -> Near:
+        made.append(Near())
+        return made[-1]
+
+    monkeypatch.setattr("standfast.connections.connect", near)
+    here = {"functions": ["client"]}
+    one = Observer("me", NOWHERE, {"hosts": {"me": here}, "ports": {"me": []}})
+    answers = [one.ask(), one.ask()]
+    assert len(made) == 1
+    made[0].end()
+    answers.append(one.ask())
+    assert len(made) == 2
+    one.close()
+    assert made[1].process.returncode is not None
+    assert [set(answer) for answer in answers if isinstance(answer, dict)] == [{"addresses", "units"}] * 3
+
+
 def test_one_line_is_one() -> None:
     assert one_line(" a\n  b\tc ") == "a b c"
 
@@ -229,15 +288,17 @@ def test_package_carries_the_modules_and_the_question() -> None:
         assert {"standfast/__init__.py", "standfast/observe.py", "standfast/patroni_api.py"} <= set(archive.namelist())
 
 
-def test_package_is_read_and_answered_by_a_bare_python() -> None:
+def test_package_is_read_and_every_question_answered_by_a_bare_python() -> None:
     """As on a host: isolated from this environment, fed through standard input to its end."""
     topology = {"hosts": {"me": {"functions": ["client"]}}, "ports": {"me": []}}
+    content = package({"topology": topology, "host": "me"})
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", RECEIVE],
-        input=package({"topology": topology, "host": "me"}),
+        input=b"%d\n%b\n\n" % (len(content), content),
         capture_output=True,
         check=True,
         timeout=30,
         env={"PATH": os.environ["PATH"]},
     )
-    assert set(json.loads(done.stdout)) == {"addresses", "units"}
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(answer) for answer in answers] == [{"addresses", "units"}] * 2

@@ -226,18 +226,23 @@ class Tools:
 
 def test_host_that_lacks_what_the_fault_needs_makes_only_that_fault_impossible() -> None:
     allowed = {**TOPOLOGY, "drills_allowed": True}
+    nobody: Any = None
 
     def course(fault: str, *having: str) -> _Course:
         known: Any = None
         hosts: Any = Tools(*having)
-        return _Course(Drill(Path(LAB), FAULTS[fault], known, allowed, print), hosts)
+        return _Course(Drill(Path(LAB), FAULTS[fault], known, allowed, print), hosts, nobody)
 
     with pytest.raises(ImpossibleError, match="db2: seen no nftables; expected it; mend: primary-isolate cannot do"):
         course("primary-isolate", "db1").fit(["db1", "db2"])
     course("primary-isolate", "db1", "db2").fit(["db1", "db2"])
     course("postgres-crash").fit(["db1", "db2"])
     with pytest.raises(RefusedError, match="drills_allowed") as refused:
-        _Course(Drill(Path(LAB), FAULTS["postgres-crash"], None, TOPOLOGY | {"drills_allowed": False}, print), Tools())  # type: ignore[arg-type]
+        _Course(
+            Drill(Path(LAB), FAULTS["postgres-crash"], None, TOPOLOGY | {"drills_allowed": False}, print),
+            Tools(),
+            nobody,
+        )  # type: ignore[arg-type]
     assert not isinstance(refused.value, ImpossibleError)
 
 

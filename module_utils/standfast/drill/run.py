@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from ..connections import observations
+from ..connections import Observers
 from ..health import Health, judge
 from ..inventory import ROOT, Inventory
 from . import targets
@@ -104,7 +104,7 @@ class Drill:
     def obstacle(self, hosts: Hosts) -> str:
         """Why the fault cannot be injected here, or nothing; asks the hosts that it could go to."""
         try:
-            course = _Course(self, hosts)
+            course = _Course(self, hosts, Observers(hosts.routes, self.topology))
             course.fit(course.candidates())
         except (HostError, RefusedError) as error:
             return str(error)
@@ -112,14 +112,15 @@ class Drill:
 
     @contextmanager
     def _course(self) -> Iterator[_Course]:
-        with Hosts(self.inventory) as hosts:
-            yield _Course(self, hosts)
+        with Hosts(self.inventory) as hosts, Observers(hosts.routes, self.topology) as observers:
+            yield _Course(self, hosts, observers)
 
 
 @dataclass
 class _Course:
     drill: Drill
     hosts: Hosts
+    observers: Observers
     events: list[dict[str, Any]] = field(default_factory=list)
     clocks: dict[str, Clock] = field(default_factory=dict)
 
@@ -236,7 +237,7 @@ class _Course:
         return found
 
     def _observe(self) -> Health:
-        return judge(self.topology, observations(self.hosts.routes, self.topology))
+        return judge(self.topology, self.observers.ask())
 
     def _clocks(self) -> None:
         members = [member["name"] for member in self.topology["etcd"]["members"]]
