@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,3 +70,18 @@ def test_server_that_is_gone_needs_no_healing(tmp_path: Path) -> None:
     (tmp_path / "postmaster.pid").write_text(f"{process.pid}\n", encoding="ascii")
     done = run(effects.hang_postgres().heal, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unit_is_suspended_though_its_process_is_busy(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        systemctl = tmp_path / "systemctl"
+        systemctl.write_text(f"#!/bin/sh\necho {process.pid}\n", encoding="ascii")
+        systemctl.chmod(0o755)
+        try:
+            for _ in range(50):
+                done = run(f"PATH={tmp_path}:$PATH\n{effects.suspend('busy.service').inject}", tmp_path)
+                assert (done.returncode, done.stderr) == (0, "")
+                assert states([process.pid]) == ["T"]
+                process.send_signal(signal.SIGCONT)
+        finally:
+            process.kill()

@@ -100,13 +100,24 @@ systemctl start {unit}
     )
 
 
+# The signal is not obeyed before the process runs again; one that is no longer there goes on with nothing.
+AWAIT_STOPPED = """
+all_stopped() { test -z "$(grep -L '^State:.[TZ]' $(printf '/proc/%s/status ' "$@") 2>/dev/null)"; }
+await_stopped() {
+    for attempt in $(seq 100); do if all_stopped "$@"; then return 0; fi; sleep 0.01; done
+    return 1
+}
+"""
+
+
 def suspend(unit: str) -> Effect:
     """SIGSTOP to all processes of a unit, the children first, so that none reports the other."""
     return Effect(
-        f"""
+        f"""{AWAIT_STOPPED}
 main=$(systemctl show --property=MainPID --value {unit})
-kill -STOP $(cat "/proc/$main/task/$main/children") "$main"
-grep -q '^State:.T' "/proc/$main/status"
+processes="$(cat "/proc/$main/task/$main/children") $main"
+kill -STOP $processes
+await_stopped $processes
 """,
         f"systemctl kill --signal=CONT --kill-whom=all {unit}\n",
     )
@@ -142,18 +153,10 @@ for process in $(cat "$children"); do kill -{0} "$process" 2>/dev/null || test !
 
 def hang_postgres() -> Effect:
     """SIGSTOP to PostgreSQL's processes; Patroni lives."""
-    stopped = """
-all_stopped() {
-    for process in "$postmaster" $(cat "$children"); do
-        grep -q '^State:.[TZ]' "/proc/$process/status" || return 1
-    done
-}
-for attempt in $(seq 100); do if all_stopped; then exit 0; fi; sleep 0.01; done
-exit 1
-"""
+    stopped = 'await_stopped "$postmaster" $(cat "$children")\n'
     # Patroni may have killed them, and started others or none.
     gone = 'test -d "/proc/$(head -n 1 "$DATA_DIRECTORY/postmaster.pid" || echo gone)" || exit 0\n'
-    return Effect(SIGNAL.format("STOP") + stopped, gone + SIGNAL.format("CONT"))
+    return Effect(AWAIT_STOPPED + SIGNAL.format("STOP") + stopped, gone + SIGNAL.format("CONT"))
 
 
 def stall_replay() -> Effect:
@@ -164,17 +167,17 @@ def stall_replay() -> Effect:
     found = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'"
     waits = "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
     return Effect(
-        f"""
+        f"""{AWAIT_STOPPED}
 startup=$({QUERY} "{found}")
 echo "$startup" >"$RUN/startup"
 # While it waits for WAL it holds nothing that others wait for.
 for attempt in $(seq 100); do
     kill -STOP "$startup"
-    if test "$(timeout 2 {QUERY} "{waits}")" = RecoveryWalStream; then break; fi
+    if await_stopped "$startup" && test "$(timeout 2 {QUERY} "{waits}")" = RecoveryWalStream; then break; fi
     kill -CONT "$startup"
     sleep 0.01
 done
-grep -q '^State:.T' "/proc/$startup/status"
+await_stopped "$startup"
 for attempt in $(seq 100); do
     test "$({QUERY} "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()")" != t || exit 0
     sleep 0.05
