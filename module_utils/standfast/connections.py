@@ -11,6 +11,7 @@ import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -259,6 +260,10 @@ class Observer:
 
     def close(self) -> None:
         """End it; a later question starts another one."""
+        for stream in self._streams:
+            # What it was still to be told, nobody is there to hear.
+            with suppress(OSError, EOFError):
+                stream.close()
         if self._connection is not None:
             self._connection.close()
         self._connection, self._streams = None, ()

@@ -236,12 +236,9 @@ class Near:
         pipe = subprocess.PIPE
         # Ended by close().
         self.process = subprocess.Popen([sys.executable, "-c", receive], stdin=pipe, stdout=pipe, stderr=pipe)
-        # Streams of paramiko know their channel.
-        return (
-            self.process.stdin,
-            SimpleNamespace(readline=self.process.stdout.readline, channel=self),
-            self.process.stderr,
-        )
+        stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        # A stream of paramiko knows its channel.
+        return stdin, SimpleNamespace(readline=stdout.readline, close=stdout.close, channel=self), stderr
 
     def recv_exit_status(self) -> int:
         return self.process.wait(10)
