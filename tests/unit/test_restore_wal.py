@@ -67,3 +67,14 @@ def test_exit_code_of_the_command_is_kept(data: Path) -> None:
         [PROGRAM, "00000005000000000000000D", "sh", "-c", "exit 25"], cwd=data, capture_output=True, check=False
     )
     assert done.returncode == 25
+
+
+def test_nothing_is_restored_that_a_restore_to_an_earlier_moment_left(tmp_path: Path) -> None:
+    # PostgreSQL 17 wrote it when a recovery along timeline 2 ended before timeline 2 begins.
+    (tmp_path / "pg_wal").mkdir()
+    (tmp_path / "pg_wal/00000003.history").write_text(
+        "1\t0/A0000A0\tno recovery target specified\n\n2\t0/9049988\tbefore 2026-11-28 11:30:06.54048+00\n"
+    )
+    assert restore(tmp_path, "000000010000000000000009").returncode == 1
+    assert restore(tmp_path, "000000010000000000000008").returncode == 0
+    assert restore(tmp_path, "000000030000000000000009").returncode == 0
