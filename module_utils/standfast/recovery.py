@@ -122,20 +122,21 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class Wish:
-    """A target, and the backup to start from if the user named one."""
+    """A target, and the backup to start from and the key of its repository, if the user named them."""
 
     target: Target
     backup: str | None = None
+    repository: int | None = None
 
 
 def parse_wish(given: Mapping[str, Any]) -> Wish:
-    """Read `target`, `target_time`, `target_lsn`, `target_xid`, `target_name`, `target_timeline`, `target_backup`.
+    """Read `target`, `target_time`, `target_lsn`, `target_xid`, `target_name`; `target_timeline`, `_backup`, `_repository`.
 
     None is a default: a misspelt target must not become the latest one. InvalidInput with all that is wrong.
     """
     errors = Errors()
     reader = Reader(given, "", errors)
-    reader.known(("target", *_VARIABLES, "target_timeline", "target_backup"))
+    reader.known(("target", *_VARIABLES, "target_timeline", "target_backup", "target_repository"))
     chosen = [key for key in ("target", *_VARIABLES) if reader.get(key) is not MISSING]
     if len(chosen) != 1:
         errors.wrong(
@@ -145,10 +146,11 @@ def parse_wish(given: Mapping[str, Any]) -> Wish:
     backup = reader.get("target_backup")
     if backup is not MISSING and not (isinstance(backup, str) and _LABEL.fullmatch(backup)):
         reader.wrong("target_backup", backup, "the label of a backup", "see `pgbackrest info` on the backup host")
+    repository = reader.integer("target_repository", 0, 1, 256, "leave target_repository out for the first that has it")
     targets = [_target(reader, key, timeline) for key in chosen]
     if errors:
         raise InvalidInput(errors)
-    return Wish(targets[0], None if backup is MISSING else str(backup))
+    return Wish(targets[0], None if backup is MISSING else str(backup), repository or None)
 
 
 def _timeline(reader: Reader) -> int | None:
@@ -180,13 +182,17 @@ _Read = str | tuple[str, str]
 
 
 def _time(text: str) -> _Read:
-    example = "write it like '2026-11-28 10:00:00+00', in quotes"
+    # Ansible takes what follows a space in -e for the next variable.
+    example = "write it like 2026-11-28T10:00:00Z, without a space"
     found = _TIME.fullmatch(text.strip())
     if found is None:
         return "a date, a time of day and a zone", example
     zone = found["zone"]
     if zone is None:
-        return "a time with its zone, such as Z or +01:00", f"add the zone: '{text.strip()}Z' if it is UTC"
+        return (
+            "a time with its zone, such as Z or +01:00",
+            f"add the zone: {text.strip().replace(' ', 'T')}Z if it is UTC",
+        )
     plain = text.strip().removesuffix(zone).strip().replace(",", ".")
     try:
         moment = datetime.fromisoformat(plain + ("+00:00" if zone in ("Z", "UTC") else zone))
@@ -217,16 +223,17 @@ def _name(text: str) -> _Read:
 
 
 def parse_history(text: str) -> dict[int, int]:
-    """A timeline's ancestors, each with the position at which it was left, from its history file.
+    r"""A timeline's ancestors, oldest first, each with the position at which it was left, from its history file.
 
-    ValueError if it is something else.
+    A recovery that ends before its target timeline begins is written as if it had left that one: what an ancestor has
+    behind the end of any younger one was never on the way. ValueError if it is something else.
+
+    >>> {timeline: show_lsn(end) for timeline, end in parse_history("1\t0/A0000A0\tx\n\n2\t0/9049988\tx\n").items()}
+    {1: '0/9049988', 2: '0/9049988'}
     """
-    ends: dict[int, int] = {}
-    for line in text.splitlines():
-        fields = line.split(maxsplit=2)
-        if fields and not line.lstrip().startswith("#"):
-            ends[int(fields[0])] = parse_lsn(fields[1])
-    return ends
+    lines = [line.split(maxsplit=2) for line in text.splitlines()]
+    ends = [(int(line[0]), parse_lsn(line[1])) for line in lines if line and not line[0].startswith("#")]
+    return {timeline: min(end for _, end in ends[place:]) for place, (timeline, _) in enumerate(ends)}
 
 
 def timeline_of(segment: str) -> int:
@@ -251,7 +258,7 @@ def end_of(segment: str) -> int:
 class Source:
     """What can be restored of one database: its good backups, its newest WAL and the histories of its timelines.
 
-    `histories` has, by timeline, what `parse_history` gave. A timeline that is not in it is taken to have no
+    `closes_lsn` is the position at that end. `histories` has, by timeline, what `parse_history` gave. A timeline that is not in it is taken to have no
     ancestors: nothing is promised of which it is not known that it works. `closes` is the
     end of what can be restored: now while the cluster runs, otherwise when the newest segment arrived; None if unknown.
     """
@@ -261,6 +268,7 @@ class Source:
     newest_segment: str | None
     histories: Mapping[int, Mapping[int, int]]
     closes: float | None
+    closes_lsn: int | None = None
 
     @property
     def newest_timeline(self) -> int:
@@ -286,13 +294,14 @@ class Source:
         if not backups:
             return None
         newest = timeline == self.newest_timeline
-        segment = self.newest_segment if newest else None
+        segment = self.newest_segment
+        archived = end_of(segment) if segment is not None and timeline_of(segment) == timeline else None
         return Window(
             timeline=timeline,
             opens=backups[0].stopped + 1,
             opens_lsn=min(backup.lsn_stop for backup in backups),
             closes=self.closes if newest else None,
-            closes_lsn=end_of(segment) if segment is not None and timeline_of(segment) == timeline else None,
+            closes_lsn=max((lsn for lsn in (archived, self.closes_lsn if newest else None) if lsn), default=None),
         )
 
     def windows(self) -> tuple[Window, ...]:
@@ -335,6 +344,7 @@ def source(
     histories: Mapping[int, Mapping[int, int]],
     closes: float | None,
     repository: int | None = None,
+    closes_lsn: int | None = None,
 ) -> Source:
     """What a stanza offers for one database, in one repository or in all.
 
@@ -355,6 +365,7 @@ def source(
         newest_segment=max(segments, default=None),
         histories=histories,
         closes=closes,
+        closes_lsn=closes_lsn,
     )
 
 
@@ -388,7 +399,7 @@ def _before(backup: Backup, target: Target) -> bool:
 
 
 def _outside(target: Target, window: Window) -> Iterator[InputError]:
-    mend = f"choose a target in the window ({window}), or another timeline with target_timeline"
+    mend = "choose a target in that window, or another timeline with target_timeline"
     if target.time is not None and not window.opens <= target.time <= (window.closes or float("inf")):
         yield InputError("target_time", target.value, f"a moment in the window of {window}", mend)
     if target.lsn is not None:

@@ -109,6 +109,7 @@ def test_target_is_read_and_given_to_pgbackrest(given: dict[str, Any], target: T
         ({"target": "latest", "target_timeline": "0"}, "target_timeline", "from 1"),
         ({"target": "latest", "target_timeline": "current"}, "target_timeline", "from 1"),
         ({"target": "latest", "target_backup": "newest"}, "target_backup", "the label of a backup"),
+        ({"target": "latest", "target_repository": "second"}, "target_repository", "from 1"),
         ({"target": "latest", "target_backup": 7}, "target_backup", "the label of a backup"),
     ],
     ids=lambda value: next(iter(value.items()), "nothing") if isinstance(value, dict) else "",
@@ -116,6 +117,11 @@ def test_target_is_read_and_given_to_pgbackrest(given: dict[str, Any], target: T
 def test_target_that_makes_no_sense_is_refused(given: dict[str, Any], variable: str, says: str) -> None:
     lines = refusal(parse_wish, given).splitlines()
     assert any(line.startswith(f"{variable}: ") and says in line and "mend: " in line for line in lines), lines
+
+
+def test_backup_and_repository_can_be_named() -> None:
+    wish = parse_wish({"target": "latest", "target_backup": FULL.label, "target_repository": "2"})
+    assert wish == Wish(Target(), FULL.label, 2)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
@@ -231,6 +237,18 @@ FORKED = Source(SYSTEM, (FULL, DIFF, INCR, ON_2), "000000020000000000000010", {2
 def test_history_names_the_ancestors() -> None:
     text = "1\t0/E800000\tbefore 2026-11-23 13:13:19+00\n\n# 2\n2\t1/0\tno recovery target specified\n"
     assert parse_history(text) == {1: FORK, 2: 1 << 32}
+
+
+def test_ancestor_ends_where_a_restore_left_it_for_good() -> None:
+    # As PostgreSQL 17 wrote it when a recovery along timeline 2 ended while it was still on timeline 1.
+    text = "1\t0/A0000A0\tno recovery target specified\n\n2\t0/9049988\tbefore 2026-11-28 11:30:06.54048+00\n"
+    assert parse_history(text) == {1: parse_lsn("0/9049988"), 2: parse_lsn("0/9049988")}
+
+
+def test_position_of_a_running_cluster_need_not_be_archived_yet() -> None:
+    running = source(STANZA, SYSTEM, {}, NOW, closes_lsn=parse_lsn("0/11800000"))
+    assert choose(running, position(parse_lsn("0/11800000"))) == INCR
+    assert refusal(choose, running, position(parse_lsn("0/11800001"))).startswith("target_lsn")
 
 
 def test_only_backups_before_the_fork_lead_to_the_newest_timeline() -> None:
