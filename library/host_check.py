@@ -29,6 +29,11 @@ options:
     type: list
     elements: dict
     required: true
+  calendars:
+    description: The host's entry of what M(topology_check) returns as C(calendars); systemd is asked about each.
+    type: list
+    elements: dict
+    default: []
 author:
   - standfast
 attributes:
@@ -46,6 +51,7 @@ EXAMPLES = r"""
     host: "{{ topology.hosts[inventory_hostname] }}"
     ports: "{{ topology.ports[inventory_hostname] }}"
     virtual_addresses: "{{ topology.virtual_addresses }}"
+    calendars: "{{ __topology_check.calendars[inventory_hostname] | default([]) }}"
   register: __host_check
 """
 
@@ -77,6 +83,7 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.standfast.host_check import Expectation, as_result, installed_packages, observe
+from ansible.module_utils.standfast.systemd import Calendar
 
 
 def main() -> None:
@@ -85,12 +92,13 @@ def main() -> None:
             "host": {"type": "dict", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True},
             "virtual_addresses": {"type": "list", "elements": "dict", "required": True},
+            "calendars": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
     expected = Expectation.of(module.params["host"], module.params["ports"], module.params["virtual_addresses"])
     try:
-        seen = observe(expected)
+        seen = observe(expected, [Calendar.of(event) for event in module.params["calendars"]])
         packages = installed_packages()
     except (OSError, ValueError) as error:
         module.fail_json(

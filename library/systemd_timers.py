@@ -17,7 +17,7 @@ options:
     type: str
     required: true
   description:
-    description: The description of each timer; its name follows.
+    description: The description of each timer; its name follows, if it has one.
     type: str
     required: true
   timers:
@@ -27,7 +27,9 @@ options:
     required: true
     suboptions:
       name:
-        description: What follows O(prefix) in the timer's name. It starts the service of the same name.
+        description:
+          - What follows O(prefix) in the timer's name. It starts the service of the same name.
+          - It may be empty, for a family that is one timer.
         type: str
         required: true
       on_calendar:
@@ -129,7 +131,7 @@ def main() -> None:
                 f" ({stderr.strip()}); mend: try one with `systemd-analyze calendar`"
             )
         wanted[name] = systemd.timer_unit(
-            f"{module.params['description']} ({item['name']})",
+            module.params["description"] + (f" ({item['name']})" if item["name"] else ""),
             systemd.Schedule(item["on_calendar"], item["randomized_delay_s"]),
             "Ansible managed",
         )

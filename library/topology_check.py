@@ -55,6 +55,12 @@ bounds:
   type: list
   elements: str
   sample: ["balancer-host-loss    1.54 s  3 * advert + (256 - priority) / 256 * advert + client"]
+calendars:
+  description: Each repository host's calendar events, for M(host_check); standfast.systemd.Calendar describes every key.
+  returned: success
+  type: dict
+  sample:
+    backup1: [{variable: pgbackrest_verify_on_calendar, on_calendar: "*-*-* 03:30:00"}]
 msg:
   description: All errors, one line each.
   returned: failure

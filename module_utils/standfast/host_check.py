@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import os
 import re
@@ -17,12 +18,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import files
 from .errors import InputError, show
+from .systemd import Calendar, parse_calendar
 
 SUPPORTED = {("debian", "13"): "Debian 13"}
 # Free space of the volume that holds /var/lib, in MiB, and memory: enough to install and to start, no sizing advice.
@@ -37,6 +39,10 @@ FSYNC_BYTES = 2300  # etcd, docs/op-guide/hardware and the fio test it recommend
 # Three advertisements of a foreign group at VRRPv2's usual second, and one skew.
 LISTEN_SECONDS = 4.0
 ARP_SECONDS = 0.5
+# Enough for the week of any event that comes on some of its days.
+CALENDAR_ITERATIONS = 16
+# The time of day is the host's: two days may lie an hour closer.
+DAYLIGHT_SAVING_S = 2 * 3600
 VRRP = 112
 VRRP_GROUP = "224.0.0.18"
 VRRP_GROUP6 = "ff02::12"
@@ -147,6 +153,7 @@ class Observation:
     fsync_p99_ms: float | None
     answers: Mapping[str, str]
     advertisements: tuple[tuple[str, Advertisement], ...]
+    calendars: tuple[Calendar, ...] = ()
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -267,7 +274,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def judge(expected: Expectation, seen: Observation) -> list[InputError]:
     """What is wrong with one host by itself."""
-    return [*_judge_system(expected, seen), *_judge_network(expected, seen), *_judge_ports(expected, seen)]
+    return [
+        *_judge_system(expected, seen),
+        *_judge_network(expected, seen),
+        *_judge_ports(expected, seen),
+        *(error for calendar in seen.calendars for error in _judge_calendar(calendar)),
+    ]
 
 
 def _judge_system(expected: Expectation, seen: Observation) -> Iterator[InputError]:
@@ -300,6 +312,30 @@ def _judge_system(expected: Expectation, seen: Observation) -> Iterator[InputErr
     if seen.memory_mib < memory:
         yield InputError(
             f"{at} (memory)", f"{seen.memory_mib} MiB", f"at least {memory} MiB for {what}", "give the host more memory"
+        )
+
+
+def _judge_calendar(calendar: Calendar) -> Iterator[InputError]:
+    if calendar.error or not calendar.elapses:
+        yield InputError(
+            calendar.variable,
+            show(calendar.on_calendar) + ("" if calendar.error else ", which never comes"),
+            f"a calendar event{f' ({calendar.error})' if calendar.error else ' that comes again'}",
+            "try it with `systemd-analyze calendar` on the host",
+        )
+        return
+    if not calendar.window_days:
+        return
+    times = calendar.elapses
+    shortest = min((after - before for before, after in itertools.pairwise(times)), default=0)
+    # When a new one is complete, the oldest goes: those that stay reach back over all distances but one.
+    if (calendar.kept - 1) * shortest + DAYLIGHT_SAVING_S < calendar.window_days * 86400:
+        yield InputError(
+            calendar.variable,
+            f"{show(calendar.on_calendar)}, of which {calendar.kept} are kept: as little as"
+            f" {(calendar.kept - 1) * shortest / 86400:.1f} days",
+            f"backups that reach back the promised window, {calendar.window_days} days",
+            "keep more of them, make them less often, or count in days with retention_full_type: time",
         )
 
 
@@ -513,7 +549,22 @@ def run(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def observe(expected: Expectation) -> Observation:
+def ask(calendar: Calendar) -> Calendar:
+    """The same with this host's systemd's word for it."""
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", f"--iterations={CALENDAR_ITERATIONS}", "--", calendar.on_calendar],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+        timeout=30,
+    )
+    if done.returncode:
+        return replace(calendar, error=done.stderr.strip() or f"exit code {done.returncode}")
+    return replace(calendar, elapses=parse_calendar(done.stdout))
+
+
+def observe(expected: Expectation, calendars: Sequence[Calendar] = ()) -> Observation:
     """Look at this host; before its first deploy also measure its disk and listen to its network for some seconds."""
     links = parse_links(run(["ip", "-json", "address", "show"]))
     listeners = tuple(
@@ -550,6 +601,7 @@ def observe(expected: Expectation) -> Observation:
         fsync_p99_ms=measure_fsync(Path("/var/lib")) if not deployed and "etcd" in expected.functions else None,
         answers=answers,
         advertisements=advertisements,
+        calendars=tuple(map(ask, calendars)),
     )
 
 
@@ -736,5 +788,6 @@ def from_result(data: Mapping[str, Any]) -> Observation:
             "links": tuple(Link(**{**link, "networks": tuple(link["networks"])}) for link in data["links"]),
             "listeners": tuple(Listener(**listener) for listener in data["listeners"]),
             "advertisements": tuple((interface, Advertisement(**heard)) for interface, heard in data["advertisements"]),
+            "calendars": tuple(map(Calendar.of, data["calendars"])),
         }
     )

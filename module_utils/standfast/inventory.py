@@ -26,7 +26,7 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.vars.manager import VariableManager
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
-from . import rules, specs
+from . import rules, specs, systemd
 from .errors import InputError, InvalidInput, show
 from .topology import FUNCTIONS, RawInventory, Topology, derive
 
@@ -101,6 +101,16 @@ class Inventory:
         if errors or topology is None:
             raise InvalidInput(errors)
         return topology
+
+    def calendars(self) -> dict[str, list[systemd.Calendar]]:
+        """The calendar events of each repository host; of an inventory that `topology` takes."""
+        found = {}
+        for host in self.groups.get("backups", ()):
+            options = self.catalogue.of(self.functions(host))
+            defaults = {name: spec.get("default") for name, spec in options.items()}
+            set_here = {name: value for name, value in self.settings[host].items() if value is not None}
+            found[host] = list(rules.calendars(defaults | set_here))
+        return found
 
     @cached_property
     def _concerned(self) -> Mapping[str, Sequence[str]]:

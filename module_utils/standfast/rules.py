@@ -17,6 +17,7 @@ from typing import Any
 from . import patroni
 from .certificates import CertificateError, read_authority, read_certificates
 from .errors import InputError, show
+from .systemd import Calendar
 
 Values = Mapping[str, Any]
 
@@ -57,6 +58,13 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "keepalived_apt_cache_valid_time": (0, YEAR_S),
     # pgBackRest's own limits (src/build/config/config.yaml).
     "pgbackrest_retention_full": (1, 9_999_999),
+    "pgbackrest_retention_diff": (0, 9_999_999),
+    "pgbackrest_window_days": (0, 9_999_999),
+    "pgbackrest_second_retention_full": (1, 9_999_999),
+    "pgbackrest_second_retention_diff": (0, 9_999_999),
+    "pgbackrest_second_window_days": (0, 9_999_999),
+    "pgbackrest_second_s3_port": (1, 65535),
+    "pgbackrest_second_sftp_port": (1, 65535),
     "pgbackrest_compress_level": (-7, 22),
     "pgbackrest_process_max": (1, 999),
     "pgbackrest_io_timeout_s": (1, 3600),
@@ -120,6 +128,23 @@ DAY_AND_HOUR = Form(
     "the day and the hour of a calendar event of systemd, such as Sun *-*-* 03",
     "leave the minute out, it is each member's own",
 )
+# A name that a certificate or DNS has, or an address of either family.
+SERVER = Form(
+    re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:]+"),
+    "a host name or an address, without a scheme or a port",
+    "write it as s3.example.com; its port is a variable of its own",
+)
+BUCKET = Form(
+    re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+    "3 to 63 lower-case letters, digits, dots and hyphens",
+    "write the bucket's name as the store lists it",
+)
+WORD = Form(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), "a word of letters, digits, hyphens and dots", "correct it")
+FINGERPRINT = Form(
+    re.compile(r"[0-9a-f]{64}"),
+    "64 lower-case hexadecimal digits, the SHA-256 of the host key",
+    "take it from `ssh-keyscan HOST | awk '{print $3}' | base64 -d | sha256sum`, and compare it on the host",
+)
 DURATION = Form(re.compile(r"[0-9]+(ns|us|ms|s|m|h)?"), "a number with a unit, such as 30m or 1h", "write it as 1h")
 SIZE = Form(
     re.compile(r"|[1-9][0-9]*\s?([KMGTP]i?B|B|[kmgtp]b?)?"), "a size such as 200GiB, or nothing", "write it as 200GiB"
@@ -144,6 +169,13 @@ FORMS: Mapping[str, Form] = {
     "etcd_auto_compaction_retention": DURATION,
     "etcd_defragmentation_schedule": DAY_AND_HOUR,
     "pgbackrest_archive_push_queue_max": SIZE,
+    "pgbackrest_verify_on_calendar": CALENDAR,
+    "pgbackrest_second_s3_endpoint": SERVER,
+    "pgbackrest_second_s3_bucket": BUCKET,
+    "pgbackrest_second_s3_region": WORD,
+    "pgbackrest_second_sftp_host": SERVER,
+    "pgbackrest_second_sftp_user": ACCOUNT,
+    "pgbackrest_second_sftp_fingerprint": FINGERPRINT,
     "keepalived_check_user": ACCOUNT,
 }
 FORMS_OF_ELEMENTS: Mapping[str, Form] = {"common_packages": PACKAGE, "certificates_extra_reload_units": UNIT}
@@ -305,6 +337,17 @@ def _passphrase(path: str, value: str) -> Iterator[InputError]:
         )
 
 
+def _private_key(path: str, value: str) -> Iterator[InputError]:
+    lines = value.strip().splitlines()
+    if len(lines) < 3 or "PRIVATE KEY-----" not in lines[0] or "PRIVATE KEY-----" not in lines[-1]:
+        yield InputError(
+            path,
+            f"a text of {len(lines)} lines",
+            "an SSH key as PEM text, from -----BEGIN to PRIVATE KEY-----",
+            "make one with `ssh-keygen -m PEM -t rsa -b 4096 -N ''`, and paste the whole file",
+        )
+
+
 # -- certificates ----------------------------------------------------------------------------------
 
 
@@ -423,6 +466,116 @@ def _schedules(path: str, value: Sequence[Values]) -> Iterator[InputError]:
             "at least one of type full: without new ones nothing expires, and the repository fills its disk",
             "add {type: full, on_calendar: Sun *-*-* 01:00:00}, or remove the variable for the usual times",
         )
+
+
+def _retention(full: Values, values: Values) -> Iterator[InputError]:
+    yield from _retention_of("pgbackrest", full, values)
+
+
+def _second_retention(full: Values, values: Values) -> Iterator[InputError]:
+    if full.get("pgbackrest_second_repository") not in (None, "none"):
+        yield from _retention_of("pgbackrest_second", full, values)
+
+
+def _retention_of(prefix: str, full: Values, values: Values) -> Iterator[InputError]:
+    """What is kept, against what is promised and what is made; how often full backups are made only a host can say."""
+    names = [f"{prefix}_{name}" for name in ("retention_full_type", "retention_full", "retention_diff", "window_days")]
+    # One whose type is wrong is not there.
+    if not full.keys() >= set(names):
+        return
+    by, (kept, diffs, window) = full[names[0]], (int(full[name]) for name in names[1:])
+    if by == "time" and window > kept:
+        yield InputError(
+            names[3] if names[3] in values else names[1],
+            f"a window of {window} days, and full backups kept for {kept} days",
+            "full backups that are kept for as long as the window",
+            f"raise {names[1]}, or lower {names[3]}",
+        )
+    if by == "count" and window and kept < 2:
+        yield InputError(
+            names[1] if names[1] in values else names[3],
+            f"{kept} full backup kept, and a window of {window} days",
+            "at least 2: with one, each new full backup ends the window that the former began",
+            f"raise {names[1]}, or count in days with {names[0]}: time",
+        )
+    schedules = full.get(f"{prefix}_schedules") or ()
+    if diffs and not any(schedule["type"] == "diff" for schedule in schedules):
+        yield InputError(
+            names[2] if names[2] in values else f"{prefix}_schedules",
+            f"{names[2]} {diffs}, and no schedule of type diff",
+            "a schedule of what the retention counts",
+            f"add one to {prefix}_schedules, or remove {names[2]}",
+        )
+
+
+# What a second repository of each kind needs, besides its path and its passphrase.
+SECOND: Mapping[str, Sequence[str]] = {
+    "directory": (),
+    "s3": ("s3_endpoint", "s3_bucket", "s3_region", "s3_key", "s3_key_secret"),
+    "sftp": ("sftp_host", "sftp_user", "sftp_private_key", "sftp_fingerprint"),
+}
+
+
+def _second_repository(full: Values, values: Values) -> Iterator[InputError]:
+    if "pgbackrest_second_repository" not in full:
+        return
+    kind = str(full["pgbackrest_second_repository"])
+    if kind == "none":
+        for name in values:
+            if name.startswith("pgbackrest_second_") and name != "pgbackrest_second_repository":
+                yield InputError(
+                    name,
+                    "a value, and no second repository",
+                    "nothing, or pgbackrest_second_repository: directory, s3 or sftp",
+                    f"set pgbackrest_second_repository, or remove {name}",
+                )
+        return
+    for name in (f"pgbackrest_second_{name}" for name in ("path", "cipher_passphrase", *SECOND.get(kind, ()))):
+        if name in full and not full[name]:
+            yield InputError(name, "nothing", f"a value, which the kind {kind} needs", f"set {name}")
+    for other, names in SECOND.items():
+        for name in (f"pgbackrest_second_{name}" for name in names):
+            if other != kind and name in values:
+                yield InputError(
+                    name, f"a value, and the kind {kind}", f"nothing: only the kind {other} reads it", f"remove {name}"
+                )
+    first, second = full.get("pgbackrest_repository_path"), full.get("pgbackrest_second_path")
+    if (
+        kind == "directory"
+        and first
+        and second
+        and (f"{second}/".startswith(f"{first}/") or f"{first}/".startswith(f"{second}/"))
+    ):
+        yield InputError(
+            "pgbackrest_second_path",
+            show(second),
+            f"a directory apart from pgbackrest_repository_path, {first}",
+            "choose one on another disk",
+        )
+    phrase = full.get("pgbackrest_second_cipher_passphrase")
+    if phrase and phrase == full.get("pgbackrest_cipher_passphrase"):
+        yield InputError(
+            "pgbackrest_second_cipher_passphrase",
+            "the passphrase of the first repository",
+            "one of its own: who learns one must not read both",
+            "choose another one, for instance with `openssl rand -base64 36`",
+        )
+
+
+def calendars(full: Values) -> Iterator[Calendar]:
+    """The calendar events of a repository host, for it to say whether its systemd understands them."""
+    second = str(full.get("pgbackrest_second_repository")) != "none"
+    for prefix in ("pgbackrest", "pgbackrest_second") if second else ("pgbackrest",):
+        counted = full[f"{prefix}_retention_full_type"] == "count"
+        for position, schedule in enumerate(full[f"{prefix}_schedules"]):
+            promised = counted and schedule["type"] == "full"
+            yield Calendar(
+                f"{prefix}_schedules[{position}].on_calendar",
+                str(schedule["on_calendar"]),
+                int(full[f"{prefix}_retention_full"]) if promised else 0,
+                int(full[f"{prefix}_window_days"]) if promised else 0,
+            )
+    yield Calendar("pgbackrest_verify_on_calendar", str(full["pgbackrest_verify_on_calendar"]))
 
 
 def _compression(full: Values, values: Values) -> Iterator[InputError]:
@@ -585,9 +738,14 @@ SPECIAL: Mapping[str, Callable[[str, Any], Iterator[InputError]]] = {
     "haproxy_stats_password": _line,
     "haproxy_stats_user": _statistics_user,
     "pgbackrest_cipher_passphrase": _passphrase,
+    "pgbackrest_second_cipher_passphrase": _passphrase,
+    "pgbackrest_second_s3_key": _line,
+    "pgbackrest_second_s3_key_secret": _line,
+    "pgbackrest_second_sftp_private_key": _private_key,
     "certificates_trusted_certificates": _trusted,
     "etcd_extra_flags": _flags,
     "pgbackrest_schedules": _schedules,
+    "pgbackrest_second_schedules": _schedules,
     "postgresql_data_directory": _data_directory,
     "postgresql_databases": _databases,
     "postgresql_users": _users,
@@ -601,5 +759,8 @@ PAIRS: Sequence[Callable[[Values, Values], Iterator[InputError]]] = (
     _renewal,
     _election,
     _compression,
+    _retention,
+    _second_retention,
+    _second_repository,
     _references,
 )

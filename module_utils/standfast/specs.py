@@ -50,6 +50,7 @@ CLUSTER_VARIABLES = (
     "drills_password",
     "haproxy_services",
     "postgresql_databases",
+    "pgbackrest_second_repository",
     *PORTS,
     *(switch for switch, _ in SWITCHES.values()),
 )

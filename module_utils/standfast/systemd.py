@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 TIMER_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "Unit")
 SERVICE_PROPERTIES = ("Id", "ActiveState", "Result", "ExecMainExitTimestamp")
@@ -80,6 +82,39 @@ AccuracySec=1s
 [Install]
 WantedBy=timers.target
 """
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The calendar event that `variable` holds, and what systemd makes of it.
+
+    Of what it makes, `kept` are kept, which are to reach back `window_days`; 0 for no such promise. `error` is empty for
+    an event that systemd understands. `elapses` is the first few times, none for one that never comes.
+    """
+
+    variable: str
+    on_calendar: str
+    kept: int = 0
+    window_days: int = 0
+    error: str = ""
+    elapses: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Calendar:
+        """From what came back over JSON."""
+        return cls(**{**data, "elapses": tuple(data["elapses"])})
+
+
+def parse_calendar(text: str) -> tuple[int, ...]:
+    r"""The times, from `systemd-analyze calendar --iterations=N` with TZ=UTC and the C locale.
+
+    >>> parse_calendar("    Next elapse: Sun 2026-11-29 01:00:00 UTC\n       Iter. #2: Sun 2026-12-06 01:00:00 UTC\n")
+    (1795914000, 1796518800)
+    """
+    return tuple(
+        int(datetime.strptime(found, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+        for found in re.findall(r"(?:Next elapse|Iter[^:]*): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text)
+    )
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:

@@ -211,6 +211,7 @@ class Topology:
     applications: tuple[Peer, ...]
     clients: tuple[Peer, ...]
     backup: Peer
+    second_repository: str
     etcd: Etcd
     postgresql: Postgresql
     virtual_addresses: tuple[VirtualAddress, ...]
@@ -307,6 +308,7 @@ def derive(inventory: RawInventory) -> Topology:
         applications=members["applications"],
         clients=members["clients"],
         backup=members["backups"][0],
+        second_repository=str(_given(inventory, "pgbackrest_second_repository", "none")),
         etcd=Etcd(
             client_port=ports["etcd_client_port"],
             peer_port=ports["etcd_peer_port"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
@@ -42,9 +43,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         sources = (task_vars or {})["ansible_inventory_sources"]
         try:
-            topology = inventory.read(sources, self._loader).topology()
+            known = inventory.read(sources, self._loader)
+            topology = known.topology()
         except InvalidInput as invalid:
             raise Refusal(invalid.report("The inventory has", "nothing was changed on any host")) from None
         self._display.display(inventory.announcement(topology))
-        result.update(changed=False, topology=topology.as_fact(), bounds=list(inventory.summary(topology)))
+        result.update(
+            changed=False,
+            topology=topology.as_fact(),
+            bounds=list(inventory.summary(topology)),
+            calendars={host: [asdict(event) for event in events] for host, events in known.calendars().items()},
+        )
         return result

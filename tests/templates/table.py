@@ -20,7 +20,7 @@ HOSTS = [
 ]
 
 # Templates that only others include.
-FRAGMENTS = {"pgbackrest/templates/sandbox.j2"}
+FRAGMENTS = {"pgbackrest/templates/sandbox.j2", "pgbackrest/templates/backup.service.j2"}
 
 VERIFY = "systemd-analyze verify --man=no"
 
@@ -39,8 +39,6 @@ CHECKS: Mapping[str, list[str]] = {
     "etcd": [
         f"{VERIFY} {PACKAGED}/etcd.service {UNITS}/etcd-defragmentation.service {UNITS}/etcd-defragmentation.timer"
     ],
-    "backup": [
-        f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-backup@.service {UNITS}/standfast-backup-failed@.service"
-    ],
+    "backup": [f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-backup*.service"],
     "application": [f"{VERIFY} {UNITS}/standfast-demo.service"],
 }

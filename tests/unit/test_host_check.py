@@ -34,6 +34,7 @@ from standfast.host_check import (
     verdict,
     warnings,
 )
+from standfast.systemd import Calendar
 from standfast.topology import derive
 
 from tests.unit.example import draft, raw
@@ -54,6 +55,47 @@ def test_links_are_read() -> None:
     loopback, eth0 = parse_links(captured("iproute2-6.15.0/address.json"))
     assert loopback.networks == ()
     assert eth0 == Link("eth0", True, eth0.mac, ("10.241.0.11/24", "2001:db8:41::11/64"))
+
+
+CALENDAR = Calendar("pgbackrest_schedules[0].on_calendar", "Sun 01:00", elapses=(0, 7 * 86400, 14 * 86400))
+
+
+@pytest.mark.parametrize(
+    "calendar",
+    [
+        CALENDAR,
+        replace(CALENDAR, kept=3, window_days=14),
+        # The clock of the host goes forward.
+        replace(CALENDAR, kept=2, window_days=7, elapses=(0, 7 * 86400 - 3600)),
+        replace(CALENDAR, elapses=(0,)),
+    ],
+    ids=["no promise", "kept for long enough", "an hour is lost", "once"],
+)
+def test_calendar_that_keeps_its_promise_is_taken(calendar: Calendar) -> None:
+    assert judge(expectation("backup1"), replace(sound("backup1"), calendars=(calendar,))) == []
+
+
+@pytest.mark.parametrize(
+    ("calendar", "seen", "expected"),
+    [
+        (replace(CALENDAR, on_calendar="Sunn", error="Failed to parse", elapses=()), '"Sunn"', "Failed to parse"),
+        (replace(CALENDAR, on_calendar="2020-01-01", elapses=()), "never comes", "comes again"),
+        (replace(CALENDAR, kept=3, window_days=15), "as little as 14.0 days", "15 days"),
+        (replace(CALENDAR, kept=3, window_days=14, elapses=(0, 86400, 7 * 86400)), "as little as 2.0 days", "14 days"),
+        (replace(CALENDAR, kept=9, window_days=1, elapses=(0,)), "as little as 0.0 days", "1 days"),
+    ],
+    ids=["not understood", "never", "kept too short", "two close to each other", "only once"],
+)
+def test_calendar_that_cannot_be_kept_is_refused(calendar: Calendar, seen: str, expected: str) -> None:
+    (error,) = judge(expectation("backup1"), replace(sound("backup1"), calendars=(calendar,)))
+    assert error.variable == "pgbackrest_schedules[0].on_calendar"
+    assert seen in error.seen
+    assert expected in error.expected
+
+
+def test_calendars_come_back_over_json() -> None:
+    seen = replace(sound("backup1"), calendars=(CALENDAR,))
+    assert from_result(json.loads(json.dumps(as_result(seen)))) == seen
 
 
 def test_listeners_are_read() -> None:

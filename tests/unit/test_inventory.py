@@ -37,7 +37,7 @@ def append(path: Path, text: str) -> None:
     path.write_text("\n".join([*kept, text, ""]), encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "hosts"), [("lab", 9), ("large", 17), ("smallest", 6)])
+@pytest.mark.parametrize(("name", "hosts"), [("lab", 9), ("large", 17), ("offsite", 6), ("smallest", 6)])
 def test_topologies_of_the_tests_are_sound(name: str, hosts: int) -> None:
     assert len(inventory.read([str(TOPOLOGIES / name)]).topology().hosts) == hosts
 
@@ -128,3 +128,19 @@ def test_announcement_is_short(lab: Path) -> None:
     assert len(lines) <= 6
     assert max(map(len, lines)) <= 100
     assert "primary-host-loss 33.95" in " ".join(lines)
+
+
+def test_calendars_are_those_of_the_repository_host() -> None:
+    found = inventory.read([str(TOPOLOGIES / "lab")]).calendars()
+    assert [event.variable for event in found["backup1"]] == [
+        *(f"pgbackrest_schedules[{position}].on_calendar" for position in range(3)),
+        "pgbackrest_verify_on_calendar",
+    ]
+    assert not any(event.window_days for event in found["backup1"]), "counted in days, it keeps itself"
+
+
+def test_calendars_carry_what_counted_backups_promise() -> None:
+    full, diff, incr, *second, verify = inventory.read([str(TOPOLOGIES / "offsite")]).calendars()["store"]
+    assert (full.on_calendar, full.kept, full.window_days) == ("Sun *-*-* 01:00:00", 4, 21)
+    assert [(event.kept, event.window_days) for event in (diff, incr, *second, verify)] == [(0, 0)] * 5
+    assert second[0].variable == "pgbackrest_second_schedules[0].on_calendar"

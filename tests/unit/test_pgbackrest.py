@@ -150,6 +150,13 @@ def test_each_repository_is_seen_by_itself() -> None:
         stanza.within(3)
 
 
+def test_two_real_repositories_are_read() -> None:
+    (stanza,) = parse_info(captured("info-two-repositories.json"))
+    assert [backup.label for backup in stanza.backups] == ["20261128-121001F", "20261128-121019F"]
+    assert [stanza.within(key).backups[0].added_bytes for key in (1, 2)] == [4713016, 4713016]
+    assert stanza.databases == ((7713182056115490338, "17"),)
+
+
 def test_repository_that_cannot_be_read_leaves_the_other() -> None:
     data = in_two_repositories()
     del data["backup"][3:]

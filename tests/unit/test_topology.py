@@ -46,7 +46,7 @@ def test_fact_has_the_keys_that_roles_read() -> None:
     fact = topology().as_fact()
     assert set(fact) == {
         "cluster_name", "drills_allowed", "profile", "bounds", "hosts", "host_entries", "balancers", "databases", "applications",
-        "clients", "backup", "etcd", "postgresql", "virtual_addresses", "services", "endpoints", "ports",
+        "clients", "backup", "second_repository", "etcd", "postgresql", "virtual_addresses", "services", "endpoints", "ports",
     }  # fmt: skip
     assert set(fact["profile"]) == {"name", "patroni", "haproxy", "keepalived"}
     assert set(fact["hosts"]["db1"]) == {

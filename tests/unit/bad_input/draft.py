@@ -64,6 +64,19 @@ def sound() -> Draft:
 # Variables that are judged together: an error in one of them may hide another's.
 RELATED = {
     **dict.fromkeys(("postgresql_databases", "postgresql_grants", "postgresql_extensions"), "postgresql_users"),
+    **dict.fromkeys(
+        (
+            "pgbackrest_retention_full",
+            "pgbackrest_retention_full_type",
+            "pgbackrest_retention_diff",
+            "pgbackrest_window_days",
+        ),
+        "pgbackrest_schedules",
+    ),
+    **dict.fromkeys(
+        ("pgbackrest_second_path", "pgbackrest_cipher_passphrase", "pgbackrest_repository_path"),
+        "pgbackrest_second_repository",
+    ),
     "app_database_password": "postgresql_users",
     "certificates_validity_days": "certificates_renewal_days",
     "certificates_ca_private_key": "certificates_ca_certificate",

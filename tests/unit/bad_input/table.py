@@ -95,6 +95,19 @@ def override(tool: str, **values: Any) -> Spoil:
     return every(recovery_overrides={tool: values})
 
 
+def second(kind: str = "directory", /, **values: Any) -> Spoil:
+    """A second repository that is sound, but for these variables of it."""
+    sound: dict[str, Any] = {"path": "/srv/pgbackrest", "cipher_passphrase": "second-passphrase-of-the-tests"}
+    if kind == "s3":
+        sound |= {"s3_endpoint": "s3.example.com", "s3_bucket": "backups", "s3_region": "eu-1"}
+        sound |= {"s3_key": "access-key-of-the-tests", "s3_key_secret": "key-secret-of-the-tests"}
+    elif kind == "sftp":
+        sound |= {"sftp_host": "box.example.com", "sftp_user": "backup", "sftp_fingerprint": "0f" * 32}
+        sound |= {"sftp_private_key": "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----"}
+    named = {f"pgbackrest_second_{name}": value for name, value in (sound | values).items() if value is not ABSENT}
+    return every(pgbackrest_second_repository=kind, **named)
+
+
 def schedules(*values: Any) -> Spoil:
     return every(pgbackrest_schedules=list(values))
 
@@ -367,6 +380,33 @@ CASES = [
     Case("schedule-injection", schedules({**FULL, "on_calendar": "daily\n[Service]\nUser=root"}), "pgbackrest_schedules[0].on_calendar", "\\n", "a calendar event", "systemd-analyze calendar"),
     Case("schedule-delay", schedules({**FULL, "randomized_delay_s": -1}), "pgbackrest_schedules[0].randomized_delay_s", "-1", "0 to 86400", "900"),
     Case("schedules-mapping", every(pgbackrest_schedules=FULL), "pgbackrest_schedules", "full", "a list", "correct"),
+    Case("retention-diff-in-days", every(pgbackrest_retention_diff="7d"), "pgbackrest_retention_diff", "7d", "a whole number", "correct"),
+    Case("retention-diff-unused", both(schedules(FULL), every(pgbackrest_retention_diff=3)), "pgbackrest_retention_diff", "no schedule of type diff", "a schedule of what", "remove pgbackrest_retention_diff"),
+    Case("window-longer-than-retention", every(pgbackrest_window_days=30), "pgbackrest_window_days", "30 days, and full backups kept for 14 days", "for as long as the window", "raise pgbackrest_retention_full"),
+    Case("window-of-one-full", every(pgbackrest_retention_full_type="count", pgbackrest_retention_full=1, pgbackrest_window_days=7), "pgbackrest_retention_full", "1 full backup kept", "at least 2", "count in days"),
+    Case("window-negative", every(pgbackrest_window_days=-1), "pgbackrest_window_days", "-1", "from 0", "correct"),
+    Case("verify-calendar", every(pgbackrest_verify_on_calendar="daily\nUser=root"), "pgbackrest_verify_on_calendar", "\\n", "a calendar event", "systemd-analyze calendar"),
+    Case("second-kind", every(pgbackrest_second_repository="azure"), "pgbackrest_second_repository", "azure", "none, directory, s3, sftp", "correct"),
+    Case("second-settings-alone", every(pgbackrest_second_path="/srv/pgbackrest"), "pgbackrest_second_path", "no second repository", "pgbackrest_second_repository: directory", "or remove pgbackrest_second_path"),
+    Case("second-without-path", second(path=ABSENT), "pgbackrest_second_path", "nothing", "the kind directory needs", "set pgbackrest_second_path"),
+    Case("second-without-passphrase", second(cipher_passphrase=ABSENT), "pgbackrest_second_cipher_passphrase", "nothing", "the kind directory needs", "set pgbackrest_second_cipher_passphrase"),
+    Case("second-with-the-first-passphrase", second(cipher_passphrase="cipher-passphrase-of-the-tests"), "pgbackrest_second_cipher_passphrase", "of the first repository", "one of its own", "openssl rand", hidden="cipher-passphrase-of"),
+    Case("second-passphrase-short", second(cipher_passphrase="only-19-characters!"), "pgbackrest_second_cipher_passphrase", "19 characters", "at least 20", "openssl rand"),
+    Case("second-inside-the-first", second(path="/var/lib/pgbackrest/second"), "pgbackrest_second_path", "/var/lib/pgbackrest/second", "apart from", "another disk"),
+    Case("second-around-the-first", second(path="/var/lib"), "pgbackrest_second_path", "/var/lib", "apart from", "another disk"),
+    Case("second-path-with-newline", second(path="/srv/x\ny"), "pgbackrest_second_path", "\\n", "an absolute path", "on the host"),
+    Case("second-without-bucket", second("s3", s3_bucket=ABSENT), "pgbackrest_second_s3_bucket", "nothing", "the kind s3 needs", "set pgbackrest_second_s3_bucket"),
+    Case("second-endpoint-with-scheme", second("s3", s3_endpoint="https://s3.example.com/"), "pgbackrest_second_s3_endpoint", "https://", "without a scheme", "s3.example.com"),
+    Case("second-bucket-in-capitals", second("s3", s3_bucket="Backups"), "pgbackrest_second_s3_bucket", "Backups", "lower-case", "bucket's name"),
+    Case("second-key-secret-with-newline", second("s3", s3_key_secret="key-secret\nof-two-lines"), "pgbackrest_second_s3_key_secret", "a line end", "printable", "choose another", hidden="of-two-lines"),
+    Case("second-of-another-kind", second("s3", sftp_host="box.example.com"), "pgbackrest_second_sftp_host", "the kind s3", "only the kind sftp reads it", "remove pgbackrest_second_sftp_host"),
+    Case("second-without-fingerprint", second("sftp", sftp_fingerprint=ABSENT), "pgbackrest_second_sftp_fingerprint", "nothing", "the kind sftp needs", "set pgbackrest_second_sftp_fingerprint"),
+    Case("second-fingerprint-base64", second("sftp", sftp_fingerprint="SHA256:uNiVztksCsDhcc0u9e8BgrJXVGDRVkUk"), "pgbackrest_second_sftp_fingerprint", "SHA256:", "64 lower-case hexadecimal digits", "ssh-keyscan"),
+    Case("second-private-key-path", second("sftp", sftp_private_key="/root/.ssh/id_rsa-of-the-tests"), "pgbackrest_second_sftp_private_key", "a text of 1 lines", "PEM text", "ssh-keygen", hidden="id_rsa"),
+    Case("second-retention-zero", second(retention_full=0), "pgbackrest_second_retention_full", "0", "from 1", "correct"),
+    Case("second-window", second(window_days=60), "pgbackrest_second_window_days", "kept for 28 days", "as long as the window", "raise pgbackrest_second_retention_full"),
+    Case("second-schedule-without-full", second(schedules=[{"type": "incr", "on_calendar": "hourly"}]), "pgbackrest_second_schedules", "incr", "type full", "add"),
+    Case("second-schedule-calendar", second(schedules=[FULL, {"type": "incr", "on_calendar": "daily\n"}]), "pgbackrest_second_schedules[1].on_calendar", "\\n", "a calendar event", "systemd-analyze calendar"),
     Case("compression", every(pgbackrest_compress_type="gz", pgbackrest_compress_level=15), "pgbackrest_compress_level", "15", "-1 to 9 for gz", "3"),
     Case("queue", every(pgbackrest_archive_push_queue_max="lots"), "pgbackrest_archive_push_queue_max", "lots", "a size", "200GiB"),
 ]  # fmt: skip
