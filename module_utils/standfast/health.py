@@ -14,13 +14,19 @@ from typing import Any
 
 from . import haproxy
 from .patroni import LEADERS, SYNCHRONOUS
-from .pgbackrest import BackupType, backup_unit
+from .units import age, size
 
 BAD, DOUBTFUL = "bad", "doubtful"
 
 # Certificates are renewed by a run with under 30 days left; below this nobody has run it.
 CERTIFICATE_DAYS_BAD = 7.0
 CERTIFICATE_DAYS_DOUBTFUL = 30.0
+
+# What a check of the backups found; one that sees nothing is as bad as any silence.
+CHECK_LEVELS = {"ok": "", "warning": DOUBTFUL, "critical": BAD, "unknown": BAD}
+
+# So many checks stand in one row.
+CHECKS_BESIDE = 2
 
 # Patroni's roles of replicas, as the column says how a commit waits for them.
 SYNCHRONY = {"quorum_standby": "quorum", "sync_standby": "sync", "replica": "async"}
@@ -111,6 +117,7 @@ def judge(topology: Mapping[str, Any], observations: Mapping[str, Observation]) 
     _virtual_addresses(health, topology, part("addresses"))
     _balancers(health, topology, part("haproxy", "balancer"), database)
     _backups(health, topology, part("backups", "backup"))
+    _backup_checks(health, topology, part("backup_checks", "backup"))
     _timers(health, topology, part("timers", "backup", "etcd"))
     units = _units(health, part("units"))
     certificates = _certificates(
@@ -253,7 +260,7 @@ def _member_row(
     pending = ", ".join(sorted(member["pending_restart"]))
     if pending:
         health.note(DOUBTFUL, name, f"restart pending for {pending}", "run playbooks/postgresql.yml")
-    lag = "" if leads else "unknown" if member["lag_bytes"] is None else _bytes(member["lag_bytes"])
+    lag = "" if leads else "unknown" if member["lag_bytes"] is None else size(member["lag_bytes"])
     return (
         Cell(name),
         Cell(member["role"].replace("_", " ") if leads or member["role"] == "unknown" else "replica"),
@@ -463,7 +470,7 @@ def _etcd_row(
     if status["learner"]:
         state = "learner"
         level = level or health.note(DOUBTFUL, f"etcd on {name}", "a learner: it has no vote yet", mend)
-    return Cell(name), Cell(state, level), Cell(str(status["raft_term"])), Cell(_bytes(status["db_size"]))
+    return Cell(name), Cell(state, level), Cell(str(status["raft_term"])), Cell(size(status["db_size"]))
 
 
 # Backups and timers
@@ -476,14 +483,8 @@ def _backups(health: Health, topology: Mapping[str, Any], repositories: Parts) -
     health.facts["backups"] = found
     title, rows = "Backups: unknown", [(Cell("unknown", BAD), *[Cell("")] * 4)]
     if found is not None:
-        for problem in found["problems"]:
-            health.note(BAD, f"backups on {name}", problem, f"journalctl -u 'standfast-backup*' on {name}")
-        filled = {backup["repository"] for backup in found["newest"]}
-        for key in (key for key in found["repositories"] if key not in filled):
-            mend = f"systemctl start {backup_unit(BackupType.FULL, key)} on {name}"
-            health.note(BAD, f"backups on {name}", f"there is none in repository {key}", mend)
         newest = min((backup["age_s"] for backup in found["newest"]), default=None)
-        title = "Backups: none" if newest is None else f"Backups: newest {_age(newest)} old"
+        title = "Backups: none" if newest is None else f"Backups: newest {age(newest)} old"
         if found["running"]:
             title += ", another runs"
         rows = [
@@ -491,12 +492,32 @@ def _backups(health: Health, topology: Mapping[str, Any], repositories: Parts) -
                 Cell(str(backup["repository"])),
                 Cell(backup["type"]),
                 Cell(backup["label"]),
-                Cell(_age(backup["age_s"])),
-                Cell(_bytes(backup["database_bytes"])),
+                Cell(age(backup["age_s"])),
+                Cell(size(backup["database_bytes"])),
             )
             for backup in found["newest"]
         ]
     health.show(title, ("repository", "type", "label", "age", "database"), rows, since)
+
+
+def _backup_checks(health: Health, topology: Mapping[str, Any], hosts: Parts) -> None:
+    """What the dead-man checks on the backup host found: they judge the backups and its timers."""
+    since = len(health.findings)
+    name = topology["backup"]["name"]
+    report = hosts.get(name)
+    health.facts["backup_checks"] = report
+    shown = [(Cell("unknown", BAD), Cell(""), Cell(""))] if report is None else []
+    for result in report["results"] if report else ():
+        level = CHECK_LEVELS[result["state"]]
+        if level:
+            health.note(level, f"{result['check']} on {name}", result["seen"], result["mend"])
+        old = result["metrics"].get("age_s")
+        shown.append((Cell(result["check"]), Cell(result["state"], level), Cell("" if old is None else age(old))))
+    # Side by side: what is well needs few words, and the findings say the others.
+    height = -(-len(shown) // CHECKS_BESIDE)
+    shown += [(Cell(""),) * 3] * (height * CHECKS_BESIDE - len(shown))
+    rows = [sum((shown[row + height * column] for column in range(CHECKS_BESIDE)), ()) for row in range(height)]
+    health.show("Checks of the backups", ("check", "state", "age") * CHECKS_BESIDE, rows, since)
 
 
 def _timers(health: Health, topology: Mapping[str, Any], hosts: Parts) -> None:
@@ -510,20 +531,22 @@ def _timers(health: Health, topology: Mapping[str, Any], hosts: Parts) -> None:
             rows.append((Cell(name), Cell("unknown" if timers is None else "none", BAD), *[Cell("")] * 3))
         if timers == []:
             health.note(BAD, f"timers on {name}", "there is none", "run playbooks/site.yml")
-        rows += [_timer_row(health, name, timer) for timer in timers or ()]
+        judged = "backup" in host["functions"]
+        rows += [_timer_row(health, name, timer, judged=judged) for timer in timers or ()]
     health.facts["timers"] = dict(hosts)
     health.show("Timers", ("host", "timer", "next", "last", "result"), rows, since)
 
 
-def _timer_row(health: Health, host: str, timer: Mapping[str, Any]) -> tuple[Cell, ...]:
-    level = ""
-    for problem in timer["problems"]:
-        level = health.note(BAD, f"timers on {host}", problem, f"systemctl status {timer['name']} on {host}")
+def _timer_row(health: Health, host: str, timer: Mapping[str, Any], *, judged: bool) -> tuple[Cell, ...]:
+    """`judged`: the checks of the backups have said what is wrong with it."""
+    level = BAD if timer["problems"] else ""
+    for problem in () if judged else timer["problems"]:
+        health.note(BAD, f"timers on {host}", problem, f"systemctl status {timer['name']} on {host}")
     return (
         Cell(host),
         Cell(timer["name"].removesuffix(".timer"), level),
-        Cell("-" if timer["next_s"] is None else f"in {_age(timer['next_s'])}", level),
-        Cell("never" if timer["last_s"] is None else f"{_age(timer['last_s'])} ago"),
+        Cell("-" if timer["next_s"] is None else f"in {age(timer['next_s'])}", level),
+        Cell("never" if timer["last_s"] is None else f"{age(timer['last_s'])} ago"),
         Cell(timer["result"], level),
     )
 
@@ -578,21 +601,3 @@ def _hosts(
     answered = len(rows) - len(silent)
     title = f"Hosts: {answered} of {len(rows)} answer"
     health.show(title, ("host", "for", "units", "certificate"), rows, len(health.findings))
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(number) < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
-
-
-def _age(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} d"

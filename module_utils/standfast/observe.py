@@ -32,6 +32,10 @@ FIREWALL = "standfast-firewall.service"
 # The timers that the roles set up, by what the host is for: glob patterns of their files.
 TIMERS: Mapping[str, str] = {"backup": "standfast-*.timer", "etcd": "etcd-defragmentation.timer"}
 
+# What judges the backups, on their host.
+CHECK = "/usr/local/sbin/standfast-backup-check"
+CHECK_TIMEOUT_S = 45.0
+
 
 def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
     """All parts for one host: `{"part": {"value": ...}}`, or `{"part": {"error": "why not"}}`."""
@@ -51,6 +55,7 @@ def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
         parts["haproxy"] = lambda: asdict(haproxy.Runtime().status())
     if "backup" in functions:
         parts["backups"] = lambda: backups(topology["cluster_name"])
+        parts["backup_checks"] = backup_checks
     if patterns := [TIMERS[function] for function in functions if function in TIMERS]:
         parts["timers"] = lambda: timers(patterns)
     return {part: _observed(look) for part, look in parts.items()}
@@ -146,7 +151,7 @@ def etcd_view(topology: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def backups(stanza: str) -> dict[str, Any]:
-    """The newest backup of each type in each of this host's repositories, and what is wrong with them."""
+    """The newest backup of each type in each of this host's repositories."""
     now = int(time.time())
     found = pgbackrest.Repository(_run, stanza).info()
     keys = [state.key for state in found.repositories]
@@ -154,7 +159,6 @@ def backups(stanza: str) -> dict[str, Any]:
     return {
         "running": found.backup_running,
         "repositories": keys,
-        "problems": list(pgbackrest.stanza_problems(found, now)),
         "newest": [
             {
                 "repository": backup.repository,
@@ -168,6 +172,15 @@ def backups(stanza: str) -> dict[str, Any]:
     }
 
 
+def backup_checks() -> dict[str, Any]:
+    """What the dead-man checks say now: see backup_checks.report."""
+    done = _run([CHECK, "--json"], CHECK_TIMEOUT_S)
+    if not done.stdout:
+        raise OSError(f"`{CHECK} --json` exited with {done.code}: {done.stderr.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
 def timers(patterns: Sequence[str], unit_files: Path = UNIT_FILES) -> list[dict[str, Any]]:
     """The timers whose files match, with what is wrong with each.
 
@@ -176,13 +189,8 @@ def timers(patterns: Sequence[str], unit_files: Path = UNIT_FILES) -> list[dict[
     names = sorted(path.name for pattern in patterns for path in unit_files.glob(pattern))
     if not names:
         return []
-    elapses = systemd.parse_list_timers(_command("systemctl", "list-timers", "--all", "--output=json", *names))
-    show = ("systemctl", "show", "--timestamp=unix")
-    units = systemd.parse_show(_command(*show, f"--property={','.join(systemd.TIMER_PROPERTIES)}", *names))
-    if started := [unit["Unit"] for unit in units.values() if unit.get("Unit")]:
-        units |= systemd.parse_show(_command(*show, f"--property={','.join(systemd.SERVICE_PROPERTIES)}", *started))
     now = time.time()
-    known = [systemd.timer(name, units, elapses) for name in names]
+    known = systemd.read_timers(names, _command).values()
     return [
         {
             "name": timer.name,
@@ -195,10 +203,8 @@ def timers(patterns: Sequence[str], unit_files: Path = UNIT_FILES) -> list[dict[
     ]
 
 
-def _run(arguments: Sequence[str]) -> pgbackrest.Completed:
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=ENVIRONMENT
-    )
+def _run(arguments: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> pgbackrest.Completed:
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout_s, check=False, env=ENVIRONMENT)
     return pgbackrest.Completed(done.returncode, done.stdout, done.stderr)
 
 

@@ -575,6 +575,7 @@ def access_rules(
     clients: Sequence[str],
     users: Sequence[Mapping[str, Any]],
     databases: Sequence[str],
+    witness: Mapping[str, str],
     extra: Sequence[str] = (),
 ) -> list[str]:
     """The lines of pg_hba.conf: what is not listed is refused.
@@ -584,6 +585,8 @@ def access_rules(
       of them must also reach itself as the replication user: otherwise a former primary never runs
       pg_rewind, and yet says that it streams. Over the local socket that needs no password, so that
       it works while one is being changed.
+    - The witness enters its own database from the repository host only, as that host's certificate; none without
+      `witness`, which has `user` (also the database and the map of pg_ident.conf) and `address`.
     - Declared users enter over TLS with a password, into the declared databases, from `clients`.
     """
     replication, rewind = _name(replication_user), _name(rewind_user)
@@ -598,6 +601,9 @@ def access_rules(
     for member in members:
         rules.append(f"hostssl replication {replication} {network(member)} scram-sha-256 clientcert=verify-ca")
         rules.append(f"hostssl all {rewind} {network(member)} scram-sha-256 clientcert=verify-ca")
+    if witness:
+        name, source = _name(witness["user"]), network(witness["address"])
+        rules.append(f"hostssl {name} {name} {source} cert map={witness['user']}")
     rules += extra
     sources = list(dict.fromkeys(map(network, clients)))
     for user in users:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
@@ -453,9 +454,11 @@ def installed() -> bool:
 class Repository:
     """One stanza of the repositories of this host, through the command line as user postgres."""
 
-    def __init__(self, run: Run, stanza: str) -> None:
+    def __init__(self, run: Run, stanza: str, *, own_user: bool = False) -> None:
+        """`own_user`: the process is that user's already; otherwise it is root's."""
         self._run = run
         self._name = stanza
+        self._become = () if own_user else ("runuser", f"--user={USER}", "--")
 
     def info(self) -> Stanza:
         """What the repositories hold. A stanza that is not there has code MISSING_PATH.
@@ -482,12 +485,21 @@ class Repository:
         """Switch to a new WAL segment on the primary and wait until it has arrived."""
         self._command("check")
 
-    def _command(self, command: str, *options: str) -> str:
+    def first_backup(self, key: int) -> float | None:
+        """When the first backup ever was made in a repository, by this host's clock; None before it.
+
+        Expired backups leave their manifests behind in `backup.history` (`src/command/backup/backup.c`).
+        """
+        folder = f"backup/{self._name}/backup.history"
+        listed = json.loads(self._command("repo-ls", f"--repo={key}", "--recurse", "--output=json", path=folder))
+        labels = [name.rpartition("/")[2][:15] for name in listed if ".manifest" in name]
+        first = min(labels, default=None)
+        return first and time.mktime(time.strptime(first, "%Y%m%d-%H%M%S"))
+
+    def _command(self, command: str, *options: str, path: str = "") -> str:
         completed = self._run(
             [
-                "runuser",
-                f"--user={USER}",
-                "--",
+                *self._become,
                 EXECUTABLE,
                 f"--stanza={self._name}",
                 "--log-level-console=off",
@@ -495,6 +507,7 @@ class Repository:
                 "--no-log-timestamp",
                 *options,
                 command,
+                *([path] if path else []),
             ]
         )
         if completed.code != 0:

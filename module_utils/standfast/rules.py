@@ -188,8 +188,8 @@ NAME = re.compile(r"[^\W\d]([\w .@+-]*[\w.@+-])?")
 # What PostgreSQL keeps of a name.
 NAME_BYTES = 63
 # Patroni's own roles, and names that SQL does not take.
-RESERVED_USERS = ("postgres", "replicator", "rewind", "public", "none")
-RESERVED_DATABASES = ("template0", "template1")
+RESERVED_USERS = ("postgres", "replicator", "rewind", "standfast_witness", "public", "none")
+RESERVED_DATABASES = ("template0", "template1", "standfast_witness")
 MINIMUM_PASSPHRASE_LENGTH = 20
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 TIMER_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "Unit")
+# The schedule of a timer.
+SCHEDULE_PROPERTIES = ("Id", "TimersCalendar", "RandomizedDelayUSec")
 SERVICE_PROPERTIES = ("Id", "ActiveState", "Result", "ExecMainExitTimestamp")
 
 # The time that systemd may take to start a unit whose time has come.
@@ -105,18 +107,6 @@ class Calendar:
         return cls(**{**data, "elapses": tuple(data["elapses"])})
 
 
-def parse_calendar(text: str) -> tuple[int, ...]:
-    r"""The times, from `systemd-analyze calendar --iterations=N` with TZ=UTC and the C locale.
-
-    >>> parse_calendar("    Next elapse: Sun 2026-11-29 01:00:00 UTC\n       Iter. #2: Sun 2026-12-06 01:00:00 UTC\n")
-    (1795914000, 1796518800)
-    """
-    return tuple(
-        int(datetime.strptime(found, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
-        for found in re.findall(r"(?:Next elapse|Iter[^:]*): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text)
-    )
-
-
 def parse_show(text: str) -> dict[str, dict[str, str]]:
     """Each unit's properties, by unit, from `systemctl show` asked for Id among others."""
     units = {}
@@ -153,6 +143,70 @@ def parse_timestamp(text: str) -> float | None:
     return float(text[1:])
 
 
+_EVENT = re.compile(r"\{ OnCalendar=(.*) ; next_elapse=.*\}")
+_SPAN = re.compile(r"([0-9.]+)(us|ms|s|min|h|d|w|month|y)")
+_SECONDS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1,
+    "min": 60,
+    "h": 3600,
+    "d": 86400,
+    "w": 604800,
+    "month": 2629800,
+    "y": 31557600,
+}
+
+
+def parse_schedule(shown: Mapping[str, str]) -> Schedule | None:
+    """The schedule from a timer's SCHEDULE_PROPERTIES; None for one without a calendar event.
+
+    >>> event = "{ OnCalendar=Mon..Sat *-*-* 01:00:00 ; next_elapse=Mon 2026-11-30 01:00:00 UTC }"
+    >>> parse_schedule({"TimersCalendar": event, "RandomizedDelayUSec": "1h 30min"})
+    Schedule(on_calendar='Mon..Sat *-*-* 01:00:00', randomized_delay_s=5400)
+    """
+    event = _EVENT.fullmatch(shown.get("TimersCalendar", ""))
+    spans = _SPAN.findall(shown.get("RandomizedDelayUSec", ""))
+    return event and Schedule(event[1], round(sum(float(number) * _SECONDS[unit] for number, unit in spans)))
+
+
+_ELAPSE = re.compile(r"^ *(Next elapse|Iter[^:]*|\(in UTC\)): (.+)$", re.MULTILINE)
+
+# So far back a schedule is asked for, the nearest first: most have elapsed lately.
+LOOK_BACK_S = (3600, 86400, 8 * 86400, 63 * 86400, 400 * 86400)
+
+
+def parse_calendar(text: str) -> tuple[int, ...]:
+    r"""The elapses that `systemd-analyze calendar` lists, in the time zone of any host.
+
+    >>> parse_calendar("    Next elapse: Tue 2026-11-24 01:00:00 CET\n       (in UTC): Tue 2026-11-24 00:00:00 UTC")
+    (1795478400,)
+    """
+    found: list[str] = []
+    for what, time in _ELAPSE.findall(text):
+        if what == "(in UTC)":
+            found[-1] = time
+        elif time != "never":
+            found.append(time)
+    moments = (datetime.strptime(time.split(" ", 1)[1], "%Y-%m-%d %H:%M:%S UTC") for time in found)
+    return tuple(int(moment.replace(tzinfo=UTC).timestamp()) for moment in moments)
+
+
+def newest_elapse(after: Callable[[float], Sequence[float]], until: float) -> float | None:
+    """The last time at which a calendar event elapsed until then; None without one in the last 400 days.
+
+    :param after: the next elapses after a time, some of them.
+    """
+    for span in LOOK_BACK_S:
+        newest, elapses = None, after(until - span)
+        while elapses and elapses[0] <= until:
+            newest = max(elapse for elapse in elapses if elapse <= until)
+            elapses = after(newest) if newest == elapses[-1] else ()
+        if newest is not None:
+            return newest
+    return None
+
+
 def timer(
     name: str,
     units: Mapping[str, Mapping[str, str]],
@@ -175,6 +229,18 @@ def timer(
         result=started.get("Result", ""),
         finished=parse_timestamp(started.get("ExecMainExitTimestamp", "")),
     )
+
+
+def read_timers(names: Sequence[str], command: Callable[..., str]) -> dict[str, Timer]:
+    """These timers, as systemd has them now; `command` runs a program with LC_ALL=C and gives its output."""
+    if not names:
+        return {}
+    elapses = parse_list_timers(command("systemctl", "list-timers", "--all", "--output=json", *names))
+    show = ("systemctl", "show", "--timestamp=unix")
+    units = parse_show(command(*show, f"--property={','.join(TIMER_PROPERTIES)}", *names))
+    if started := [unit["Unit"] for unit in units.values() if unit.get("Unit")]:
+        units |= parse_show(command(*show, f"--property={','.join(SERVICE_PROPERTIES)}", *started))
+    return {name: timer(name, units, elapses) for name in names}
 
 
 def timer_problems(

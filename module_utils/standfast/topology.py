@@ -812,7 +812,9 @@ def _firewall(
                 )
             yield Rule("vrrp", "vrrp", (), hosts("balancers"))
         if "database" in functions:
-            yield Rule("postgresql", "tcp", (ports["postgresql_port"],), hosts("balancers", "databases", "clients"))
+            # The backup host writes the witness.
+            sources = hosts("balancers", "databases", "clients", "backups")
+            yield Rule("postgresql", "tcp", (ports["postgresql_port"],), sources)
             # Health checks, members among each other, and the backup host, which asks who leads.
             yield Rule(
                 "patroni", "tcp", (ports["postgresql_restapi_port"],), hosts("balancers", "databases", "backups")

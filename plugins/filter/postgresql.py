@@ -17,6 +17,7 @@ def access_rules(
     clients: Sequence[str],
     users: Sequence[Mapping[str, Any]],
     databases: Sequence[Mapping[str, Any]],
+    witness: Mapping[str, str],
     extra: Sequence[str] = (),
 ) -> list[str]:
     """The lines of pg_hba.conf. Fails on an extra line that PostgreSQL would not read or that is too weak."""
@@ -30,6 +31,7 @@ def access_rules(
         clients=clients,
         users=present,
         databases=[database["name"] for database in databases if database.get("state", "present") == "present"],
+        witness=witness,
         extra=extra,
     )
 

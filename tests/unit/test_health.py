@@ -137,7 +137,15 @@ def backups(**values: object) -> Spoil:
 
 
 def timer(**values: object) -> Spoil:
-    return lambda draft: named(seen(draft, "backup1", "timers"), "standfast-backup@diff.timer").update(values)
+    return lambda draft: named(seen(draft, "db1", "timers"), "etcd-defragmentation.timer").update(values)
+
+
+def check(name: str, state: str, words: str) -> Spoil:
+    def spoil(draft: Draft) -> None:
+        result = next(one for one in seen(draft, "backup1", "backup_checks")["results"] if one["check"] == name)
+        result.update(state=state, seen=words, mend="do it")
+
+    return spoil
 
 
 def no_timers(host: str) -> Spoil:
@@ -313,22 +321,16 @@ def case(name: str, subject: str, words: str, *spoils: Spoil, level: str = BAD) 
         case("etcd-alarm", "etcd on db2", "alarm NOSPACE", etcd_alarm),
         case("etcd-stranger", "etcd", "db9 is a member, but not in the inventory", etcd_stranger, level=DOUBTFUL),
         case("etcd-learner", "etcd on db1", "a learner", etcd_status(learner=True), level=DOUBTFUL),
-        case("backup-none", "backups on backup1", "there is none in repository 1", backups(newest=[])),
-        case(
-            "backup-none-in-second", "backups on backup1", "there is none in repository 2", backups(repositories=[1, 2])
-        ),
-        case(
-            "backup-problem",
-            "backups on backup1",
-            "stanza lab: no valid backups",
-            backups(problems=["stanza lab: no valid backups"]),
-        ),
+        case("check-critical", "wal on backup1", "a gap", check("wal", "critical", "a gap")),
+        case("check-warning", "space on backup1", "19 %", check("space", "warning", "19 %"), level=DOUBTFUL),
+        case("check-unknown", "wal on backup1", "no leader", check("wal", "unknown", "no leader")),
+        case("checks-unknown", "backup checks on backup1", "it is broken", failed("backup1", "backup_checks")),
         case("backup-unknown", "backups on backup1", "it is broken", failed("backup1", "backups")),
         case(
             "timer-disabled",
-            "timers on backup1",
+            "timers on db1",
             "is not enabled",
-            timer(problems=["standfast-backup@diff.timer is not enabled: it will be gone after a reboot"]),
+            timer(problems=["etcd-defragmentation.timer is not enabled: it will be gone after a reboot"]),
         ),
         case("timers-gone", "timers on backup1", "there is none", no_timers("backup1")),
         case("timers-of-etcd-gone", "timers on db2", "there is none", no_timers("db2")),
@@ -363,6 +365,17 @@ def test_judge_finds(spoils: tuple[Spoil, ...], level: str, subject: str, words:
 def levels(health: Health) -> set[str]:
     cells = [cell for table in health.tables for row in table.rows for cell in row]
     return {cell.level for cell in [*cells, *(table.title for table in health.tables)]}
+
+
+def test_timers_of_the_backup_host_are_judged_by_its_checks_alone() -> None:
+    """The table shows them; a second finding of the same would hide others."""
+
+    def spoil(draft: Draft) -> None:
+        named(seen(draft, "backup1", "timers"), "standfast-backup@diff.timer").update(problems=["it does not fire"])
+
+    health = spoiled(spoil)
+    assert health.findings == []
+    assert levels(health) == {"", BAD}
 
 
 def test_judge_finds_nothing_in_a_healthy_lab() -> None:

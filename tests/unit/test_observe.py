@@ -100,6 +100,20 @@ def test_addresses_are_read() -> None:
     assert set(observe.addresses()) == expected and expected
 
 
+@pytest.mark.parametrize(("code", "state"), [(0, "ok"), (2, "critical")], ids=["well", "not-well"])
+def test_checks_of_the_backups_are_what_the_command_says(
+    monkeypatch: pytest.MonkeyPatch, code: int, state: str
+) -> None:
+    monkeypatch.setattr(observe, "_run", lambda *_: observe.pgbackrest.Completed(code, f'{{"state": "{state}"}}\n', ""))
+    assert observe.backup_checks() == {"state": state}
+
+
+def test_command_that_says_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "_run", lambda *_: observe.pgbackrest.Completed(1, "", "Traceback"))
+    with pytest.raises(OSError, match="exited with 1: Traceback"):
+        observe.backup_checks()
+
+
 def test_timers_are_those_whose_files_are_there(commands: list[tuple[str, ...]], tmp_path: Path) -> None:
     for name in ("full", "incr", "nope"):
         (tmp_path / f"standfast-backup@{name}.timer").touch()

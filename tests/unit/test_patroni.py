@@ -367,6 +367,7 @@ RULES = {
     "clients": ["10.0.0.11", "10.1.0.0/16", "10.0.0.11", "fd00::/64"],
     "users": [{"name": 'a"b'}, {"name": "limited", "databases": ["one"]}, {"name": "group", "login": False}],
     "databases": ["one", "all"],
+    "witness": {"user": "standfast_witness", "address": "10.0.0.31"},
 }
 
 
@@ -394,6 +395,13 @@ def test_access_rules_let_each_member_reach_itself() -> None:
     for loopback in ("127.0.0.1/32", "::1/128"):
         assert f'hostssl replication "replicator" {loopback} scram-sha-256' in rules
         assert f'hostssl all "rewind" {loopback} scram-sha-256' in rules
+
+
+def test_witness_enters_its_own_database_from_one_host_by_certificate() -> None:
+    rule = 'hostssl "standfast_witness" "standfast_witness" 10.0.0.31/32 cert map=standfast_witness'
+    assert [line for line in access_rules(**RULES) if "witness" in line] == [rule]  # type: ignore[arg-type]
+    assert access_errors([rule], "x") == []
+    assert not any("witness" in line for line in access_rules(**{**RULES, "witness": {}}))  # type: ignore[arg-type]
 
 
 def test_extra_access_rules_come_before_those_of_users() -> None:

@@ -129,7 +129,7 @@ FLOWS = [
     ("db1", "db2", 8432, False),
     ("backup1", "db1", 8432, True),
     ("backup1", "db1", 8008, True),
-    ("backup1", "db1", 5432, False),
+    ("backup1", "db1", 5432, True),
     ("db1", "backup1", 8432, True),
     ("balancer1", "backup1", 8432, False),
     ("app1", "db1", 5432, False),

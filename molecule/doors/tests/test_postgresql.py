@@ -61,7 +61,7 @@ def servers(live: Live) -> dict[str, dict[str, Any]]:
 
 def connect(live: Live, name: str, *attempts: dict[str, Any]) -> list[str]:
     """What each attempt from one host met: "" or the error."""
-    driver = "psycopg" if name in live.names("client") else "psycopg2"
+    driver = "psycopg2" if name in live.names("database") else "psycopg"
     said: list[str] = live.python(name, CONNECT.replace("{driver}", driver), deadline=60, arguments=attempts)
     return said
 
@@ -175,6 +175,41 @@ def test_replication_roles_read_no_table(live: Live, role: str, certificate: boo
         assert "no pg_hba.conf entry" in said, said
     else:
         assert ("permission denied" if certificate else "requires a valid client certificate") in said, said
+
+
+def test_witness_is_the_repository_host_and_may_no_more_than_it_needs(
+    live: Live, servers: dict[str, dict[str, Any]]
+) -> None:
+    """Into its own database only, as that host's certificate only; there it sees no more than what waits to be archived."""
+    [backup] = live.names("backup")
+    [leader] = [name for name, server in servers.items() if not server["in_recovery"]]
+    colleague = next(name for name in servers if name != leader)
+    rights = ("rolsuper", "rolcreaterole", "rolcreatedb", "rolbypassrls", "rolreplication")
+    assert not [right for right in rights if servers[leader]["roles"]["standfast_witness"][right]]
+    door = {
+        "host": live.topology["hosts"][leader]["address"],
+        "port": live.topology["postgresql"]["port"],
+        "user": "standfast_witness",
+        "dbname": "standfast_witness",
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/standfast/pki/ca.crt",
+    }
+    proof = {"sslcert": "/etc/standfast/pki/host.crt", "sslkey": "/etc/standfast/pki/host.key"}
+    statements = {
+        "select count(*) from pg_ls_archive_statusdir()": "",
+        "select count(*) from pg_ls_waldir()": "permission denied",
+        "select pg_read_file('PG_VERSION')": "permission denied",
+        "select count(*) from pg_authid": "permission denied",
+    }
+    own = connect(live, backup, *(door | proof | {"statement": statement} for statement in statements))
+    for statement, said, expected in zip(statements, own, statements.values(), strict=True):
+        assert said == "" if expected == "" else expected in said, (statement, said)
+    without, elsewhere = connect(live, backup, door, door | proof | {"dbname": "postgres"})
+    # Of a certificate that is not there libpq says nothing; the server does.
+    assert "certificate" in without, without
+    assert "no pg_hba.conf entry" in elsewhere, elsewhere
+    [other] = connect(live, colleague, door | proof)
+    assert "no pg_hba.conf entry" in other, other
 
 
 def test_system_roles_do_not_log_in_from_clients(live: Live, passwords: dict[str, str]) -> None:
