@@ -473,6 +473,19 @@ class Repository:
             )
         return stanza
 
+    def newest_history(self, archive: Archive) -> tuple[int, str]:
+        """The newest timeline of a database, and its history file; 1 and an empty text without any.
+
+        A history is archived at the promotion, before any WAL of its timeline.
+        """
+        folder = f"archive/{self._name}/{archive.database}"
+        where = f"--repo={archive.repository}"
+        names = json.loads(self._command("repo-ls", where, "--filter=[.]history$", "--output=json", paths=[folder]))
+        newest = max((name for name in names if name != "."), default=None)
+        if newest is None:
+            return 1, ""
+        return int(newest[:8], 16), self._command("repo-get", where, paths=[f"{folder}/{newest}"])
+
     def create(self) -> None:
         """Create the stanza, or find that it fits the database."""
         self._command("stanza-create")
@@ -491,12 +504,12 @@ class Repository:
         Expired backups leave their manifests behind in `backup.history` (`src/command/backup/backup.c`).
         """
         folder = f"backup/{self._name}/backup.history"
-        listed = json.loads(self._command("repo-ls", f"--repo={key}", "--recurse", "--output=json", path=folder))
+        listed = json.loads(self._command("repo-ls", f"--repo={key}", "--recurse", "--output=json", paths=[folder]))
         labels = [name.rpartition("/")[2][:15] for name in listed if ".manifest" in name]
         first = min(labels, default=None)
         return first and time.mktime(time.strptime(first, "%Y%m%d-%H%M%S"))
 
-    def _command(self, command: str, *options: str, path: str = "") -> str:
+    def _command(self, command: str, *options: str, paths: Sequence[str] = ()) -> str:
         completed = self._run(
             [
                 *self._become,
@@ -507,7 +520,7 @@ class Repository:
                 "--no-log-timestamp",
                 *options,
                 command,
-                *([path] if path else []),
+                *paths,
             ]
         )
         if completed.code != 0:
