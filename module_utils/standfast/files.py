@@ -91,6 +91,20 @@ def write(path: Path, content: str, *, mode: int, group: int = -1) -> None:
     replace({path: stage(path, File(content, Permissions(mode, -1, group)))})
 
 
+def append(path: Path, line: str, *, mode: int) -> None:
+    """One line durably behind the last whole one: what a power cut tore is cut off first."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        if content and not content.endswith(b"\n"):
+            os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def stage(path: Path, file: File) -> Path:
     """The file, written durably under another name beside `path`; a -1 leaves the process's own owner or group."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -101,7 +101,7 @@ def placed(topology: str, role: str, function: str) -> Iterator[Placed]:
     for host, known in derived(topology)["hosts"].items():
         if function not in ("any", *known["functions"]):
             continue
-        stacked = {**variables(topology, host), "ansible_search_path": [str(root)]}
+        stacked = {**variables(topology, host), "ansible_search_path": [str(root)], "role_path": str(root)}
         templar = Templar(loader=DataLoader(), variables=stacked).copy_with_new_env(
             searchpath=[str(root / "templates")]
         )
@@ -118,7 +118,7 @@ def placed(topology: str, role: str, function: str) -> Iterator[Placed]:
                         text = str(
                             templar.template(trust_as_template(text), escape_backslashes=False, overrides=options)
                         )
-                    name = str(source.relative_to(ROOT / "roles"))
+                    name = str(source.resolve().relative_to(ROOT / "roles"))
                     mode, secret = entry.get("mode", "0644"), entry.get("secret", False)
                     yield Placed(topology, host, name, "template" in entry, destination, text, mode, secret)
 

@@ -39,6 +39,8 @@ CHECKS: Mapping[str, list[str]] = {
     "etcd": [
         f"{VERIFY} {PACKAGED}/etcd.service {UNITS}/etcd-defragmentation.service {UNITS}/etcd-defragmentation.timer"
     ],
-    "backup": [f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-backup*.service"],
+    "backup": [
+        f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-backup*.service {UNITS}/standfast-restore-drill.service"
+    ],
     "application": [f"{VERIFY} {UNITS}/standfast-demo.service"],
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ class Recorder:
     def __call__(self, command: Sequence[str]) -> Completed:
         self.commands.append(list(command))
         return self.answers.get(Path(command[0]).name, DONE)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Short: a socket's path must not be longer than 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def scratch(folder: Path, run: Recorder | None = None) -> Scratch:

@@ -95,3 +95,11 @@ print(json.dumps({str(path): path.open("rb").read(8).hex()
 
 def test_repository_is_closed_to_others(live: Live) -> None:
     assert live.run(live.names("backup")[0], "find /var/lib/pgbackrest ! -type l -perm /o+rwx").split() == []
+
+
+def test_restore_drill_is_little_exposed(live: Live) -> None:
+    """It runs a server on data that anybody may have made; as it is no daemon, the table of test_hosts.py has not got it."""
+    backup = live.names("backup")[0]
+    shown = live.run(backup, "systemd-analyze security --no-pager standfast-restore-drill.service")
+    [exposure] = [float(line.split()[-3]) for line in shown.splitlines() if "Overall exposure level" in line]
+    assert exposure <= 1.4
