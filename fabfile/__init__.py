@@ -27,7 +27,7 @@ from standfast.connections import observations, routes
 from standfast.health import judge
 from standfast.inventory import read
 
-from fabfile import availability, drill, screen, watching
+from fabfile import availability, backup, drill, screen, watching
 from fabfile.refusals import refusals
 
 NOT_WELL = 1
@@ -52,6 +52,11 @@ def status(context: Context, inventory: str = "inventories/lab", json: bool = Fa
         raise Exit(code=NOT_WELL)
 
 
-namespace = Collection(status, availability=Collection.from_module(availability), drill=Collection.from_module(drill))
+namespace = Collection(
+    status,
+    availability=Collection.from_module(availability),
+    backup=Collection.from_module(backup),
+    drill=Collection.from_module(drill),
+)
 for task_ in (watching.watch_, watching.plan, watching.watched):
     namespace.collections["availability"].add_task(task_)

@@ -250,39 +250,48 @@ def years(drills: Iterable[Judged]) -> Years:
     )
 
 
-def html(drills: Sequence[Judged]) -> str:
-    """The report as one file that needs no other."""
-    environment = Environment(
+def environment() -> Environment:
+    """What templates/ is rendered with, for this report and for that of the restore drills."""
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["seconds"] = lambda value: "n/a" if value is None else f"{value:.2f}"
-    environment.filters["known"] = lambda value: "n/a" if value is None else value
+    made.filters["seconds"] = lambda value: "n/a" if value is None else f"{value:.2f}"
+    made.filters["known"] = lambda value: "n/a" if value is None else value
+    return made
+
+
+def html(drills: Sequence[Judged]) -> str:
+    """The report as one file that needs no other."""
     lost = [
         drill.verdict.figures["lost"]
         for drill in drills
         if drill.verdict.outcome != VOID and "lost" in drill.verdict.figures
     ]
-    text = environment.get_template("report.html.j2").render(
-        drills=drills,
-        classes=classes(drills),
-        outcome=outcome(drills),
-        outcomes=Counter(drill.verdict.outcome for drill in drills),
-        clusters=facts(drills, "cluster"),
-        profiles=facts(drills, "profile"),
-        seeds=facts(drills, "seed"),
-        lost=lost,
-        loss_bound=loss_at_most(len(lost)) if lost else None,
-        confidence=1 - TAIL,
-        pause=LATEST_S,
-        years=years(drills),
-        notes=list(tables.notes()),
-        repair=tables.duration(tables.REPAIR_H),
+    text = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            drills=drills,
+            classes=classes(drills),
+            outcome=outcome(drills),
+            outcomes=Counter(drill.verdict.outcome for drill in drills),
+            clusters=facts(drills, "cluster"),
+            profiles=facts(drills, "profile"),
+            seeds=facts(drills, "seed"),
+            lost=lost,
+            loss_bound=loss_at_most(len(lost)) if lost else None,
+            confidence=1 - TAIL,
+            pause=LATEST_S,
+            years=years(drills),
+            notes=list(tables.notes()),
+            repair=tables.duration(tables.REPAIR_H),
+        )
     )
-    return _legal(text)
+    return legal(text)
 
 
 def junit(drills: Sequence[Judged]) -> str:
@@ -328,7 +337,7 @@ def junit(drills: Sequence[Judged]) -> str:
         figures = ElementTree.SubElement(case, "system-out")
         figures.text = "\n".join(f"{name} {value:g}" for name, value in verdict.figures.items())
     ElementTree.indent(root)
-    return _legal('<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n")
+    return legal('<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n")
 
 
 def as_json(drills: Sequence[Judged]) -> str:
@@ -353,5 +362,6 @@ def as_json(drills: Sequence[Judged]) -> str:
     return json.dumps(verdicts, indent=2) + "\n"
 
 
-def _legal(text: str) -> str:
+def legal(text: str) -> str:
+    """Without what neither XML nor UTF-8 can carry."""
     return ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
