@@ -117,7 +117,10 @@ class Bench:
         self._archived()
         target = show_time(moment)
         drill = made(self._hosts, self._place, arguments(-1, target, False, "", 0))
-        looks = [self._look(target, drill) for _ in range(2)] if drill.label else []
+        looks = [
+            wait_for(lambda: self._look(target, drill), SETTLED_S, "a restore to look into")
+            for _ in range(2 if drill.label else 0)
+        ]
         keys = {tuple(key) for key in looks[0]["keys"]} if looks else set()
         events = self._ledger.events
         due = {
@@ -147,11 +150,12 @@ class Bench:
     def _archived(self) -> None:
         """What the client wrote is in the repository."""
         leader = wait_for(self._leader, SETTLED_S, "a leader")
-        segment = self._psql(leader, "SELECT pg_walfile_name(pg_current_wal_lsn())")
-        self._psql(leader, "SELECT pg_switch_wal()")
+        position = "SELECT pg_walfile_name(pg_current_wal_lsn())"
+        segment = wait_for(lambda: self._psql(leader, position), SETTLED_S, "the position")
+        wait_for(lambda: self._psql(leader, "SELECT pg_switch_wal()"), SETTLED_S, "the end of a segment")
 
         def arrived() -> bool:
-            text = self._live.run(self._place.host, f"pgbackrest --stanza={self._place.cluster} --output=json info")
+            text = self._said(self._place.host, f"pgbackrest --stanza={self._place.cluster} --output=json info")
             (stanza,) = parse_info(text)
             return max(archive.newest or "" for archive in stanza.archives) >= segment
 
@@ -165,7 +169,14 @@ class Bench:
         return ""
 
     def _psql(self, name: str, statement: str) -> str:
-        return self._live.run(name, f'runuser -u postgres -- psql -XAtq --command="{statement}"').strip()
+        return self._said(name, f'runuser -u postgres -- psql -XAtq --command="{statement}"').strip()
+
+    def _said(self, name: str, command: str) -> str:
+        """As Live.run; a connection that a busy machine did not make is a no for now, too."""
+        try:
+            return self._live.run(name, command)
+        except RuntimeError as error:
+            raise AssertionError(f"{name} does not answer: {error}") from error
 
     def _look(self, target: str, drill: Record) -> dict[str, Any]:
         return dict(

@@ -306,7 +306,7 @@ def printed(folder: Path, histories: list[tuple[str, Events]], capsys: pytest.Ca
         (folder / name).write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     capsys.readouterr()
     with suppress(Exit):
-        task.report(Context(), histories=str(folder))
+        task.report(Context(), from_=str(folder))
     return [" ".join(line.replace("\u2500", "").split()) for line in capsys.readouterr().out.splitlines()]
 
 
