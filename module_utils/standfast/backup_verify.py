@@ -57,8 +57,7 @@ class Verdict:
 # What `verify` says at level detail of things that are as they should be.
 _BENIGN = re.compile(
     r"archiveId: |no (archives|backups) exist|archive path '.*' is empty|path '.*' does not contain any valid WAL"
-    r"|(verify )?(command|stanza|status)\b.*|backup '.*' appears to be in progress|http statistics|socket statistics"
-    r"|tls statistics|repo\d+ "
+    r"|(verify )?(command|stanza|status)\b.*|backup '.*' appears to be in progress|statistics: "
 )
 _LINE = re.compile(r"^P\d\d +(?P<level>[A-Z]+): (?P<text>.*)$")
 _SUMMARY = re.compile(r"(stanza|status): ")
@@ -79,10 +78,13 @@ def findings(log: str) -> Iterator[str]:
             yield text
 
 
-def still_there(found: Iterable[str], before: Stanza, after: Stanza) -> Iterator[str]:
-    """Without what was said of a backup that expired meanwhile."""
-    gone = {backup.label for backup in before.backups} - {backup.label for backup in after.backups}
-    return (text for text in found if not any(label in text for label in gone))
+_LABEL = re.compile(r"\d{8}-\d{6}F(?:_\d{8}-\d{6}[DI])?")
+
+
+def of_backups(found: Iterable[str], present: Stanza) -> Iterator[str]:
+    """Without what is said of backups that are not there: they expired meanwhile, were broken off, or left empty folders."""
+    labels = {backup.label for backup in present.backups}
+    return (text for text in found if not (named := _LABEL.search(text)) or named[0] in labels)
 
 
 # -- the WAL ---------------------------------------------------------------------------------------
@@ -188,6 +190,11 @@ def required(stanza: Stanza, database: str, archived: Archived) -> Iterator[str]
 # -- on the host -----------------------------------------------------------------------------------
 
 
+def _is_text(content: str) -> bool:
+    """Whether it decrypted to text: a damaged block becomes noise, and a history file has no checksum of its own."""
+    return content.isascii() and content.replace("\t", " ").replace("\n", "").isprintable()
+
+
 @dataclass(frozen=True)
 class Verifier:
     """The repositories of one stanza, read through pgBackRest."""
@@ -204,14 +211,22 @@ class Verifier:
         begun = int(time.time())
         if not state.readable:
             return Verdict(state.key, begun, begun, 0, 0, (f"the repository cannot be read: {state.message}",))
-        before = self._info().within(state.key)
         done = self._pgbackrest(state.key, "--log-level-console=detail", "verify")
         log = f"{done.stdout}\n{done.stderr}"
         found = list(findings(log)) or ([pgbackrest.explain(done)] if done.code else [])
+        found += self._damaged_info_files(state.key)
         holes, segments = self._settled_holes(state.key)
         after = self._info().within(state.key)
-        found = [*dict.fromkeys(still_there(found, before, after)), *holes]
+        found = [*dict.fromkeys(of_backups(found, after)), *holes]
         return Verdict(state.key, begun, int(time.time()), len(after.backups), segments, tuple(found))
+
+    def _damaged_info_files(self, key: int) -> Iterator[str]:
+        """Those that `verify` complains about without their names."""
+        for path in (f"backup/{self.stanza}/backup.info", f"archive/{self.stanza}/archive.info"):
+            for name in (path, f"{path}.copy"):
+                done = self._pgbackrest(key, "--log-level-console=off", "--log-level-stderr=off", "repo-get", name)
+                if done.code or not _is_text(done.stdout):
+                    yield f"{name} is missing or damaged"
 
     def _settled_holes(self, key: int) -> tuple[list[str], int]:
         """The holes in the WAL that stay, and how many segments there are."""
@@ -247,10 +262,8 @@ class Verifier:
         for timeline in sorted(archived.histories & archived.segments.keys()):
             name = f"{timeline:08X}.history"
             text = self._output(key, "repo-get", f"archive/{self.stanza}/{database}/{name}")
-            # It has no checksum, but a damaged block decrypts to noise.
-            sound = text.isascii() and text.replace("\t", " ").replace("\n", "").isprintable()
             try:
-                found[timeline] = parse_history(text) if sound else {}
+                found[timeline] = parse_history(text) if _is_text(text) else {}
             except (ValueError, IndexError):
                 found[timeline] = {}
             if not found[timeline]:

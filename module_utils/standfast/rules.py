@@ -143,7 +143,7 @@ WORD = Form(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), "a word of letters, digit
 FINGERPRINT = Form(
     re.compile(r"[0-9a-f]{64}"),
     "64 lower-case hexadecimal digits, the SHA-256 of the host key",
-    "take it from `ssh-keyscan HOST | awk '{print $3}' | base64 -d | sha256sum`, and compare it on the host",
+    "on that host: awk '{print $2}' /etc/ssh/ssh_host_ed25519_key.pub | base64 -d | sha256sum",
 )
 DURATION = Form(re.compile(r"[0-9]+(ns|us|ms|s|m|h)?"), "a number with a unit, such as 30m or 1h", "write it as 1h")
 SIZE = Form(

@@ -244,8 +244,8 @@ CHEAP = [
     Saboteur(
         "encryption off",
         "roles/pgbackrest/templates/pgbackrest.conf.j2",
-        "repo1-cipher-type=aes-256-cbc",
-        "repo1-cipher-type=none",
+        "{{ repo }}-cipher-type=aes-256-cbc",
+        "{{ repo }}-cipher-type=none",
         f"{GUARDS}::test_repository_is_encrypted",
     ),
     Saboteur(

@@ -204,7 +204,12 @@ def test_replica_verifies_its_primary(user: str) -> None:
 
 def test_repository_is_encrypted() -> None:
     for text in texts("pgbackrest", "backup", "/etc/pgbackrest.conf").values():
-        assert "\nrepo1-cipher-type=aes-256-cbc\n" in text
+        keys = re.findall(r"^(repo\d+)-path=", text, re.MULTILINE)
+        assert keys[0] == "repo1"
+        for key in keys:
+            assert f"\n{key}-cipher-type=aes-256-cbc\n" in text
+            assert f"\n{key}-cipher-pass=" in text
+            assert f"{key}-storage-verify-tls" not in text, "it is on by default"
 
 
 def test_files_with_secrets_are_closed_and_stay_out_of_diffs() -> None:

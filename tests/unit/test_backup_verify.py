@@ -106,6 +106,7 @@ class Pgbackrest:
 
     def __init__(self, log: str = "", stanza: object = None, listing: dict[str, object] | None = None) -> None:
         self.log = log
+        self.files: dict[str, Completed] = {}
         self.infos = [stanza or json.loads(captured("info-three-backups.json"))]
         digest = "0" * 40
         self.listing = listing or {
@@ -117,6 +118,8 @@ class Pgbackrest:
             return Completed(0, json.dumps(self.infos.pop(0) if len(self.infos) > 1 else self.infos[0]), "")
         if command[-1] == "verify":
             return Completed(0, self.log, "")
+        if "repo-get" in command:
+            return self.files.get(command[-1], Completed(0, "[backrest]\nbackrest-format=5\n", ""))
         return Completed(0, json.dumps(self.listing), "")
 
 
@@ -146,15 +149,60 @@ def test_gap_is_found_although_pgbackrest_says_nothing(monkeypatch: pytest.Monke
     assert verdict.findings == (f"WAL segment {name_of(1, 13)} is missing",)
 
 
+@pytest.mark.parametrize(
+    "answer", [Completed(1, "", ""), Completed(0, "[backrest]\n\ufffd\x07", "")], ids=["missing", "noise"]
+)
+def test_damaged_info_file_is_named(answer: Completed) -> None:
+    repository = Pgbackrest(captured("verify-damaged-backup-info.txt"))
+    repository.files["archive/demo/archive.info.copy"] = answer
+    (verdict,) = Verifier(repository, "demo").verdicts()
+    assert verdict.findings[-1] == "archive/demo/archive.info.copy is missing or damaged"
+
+
+LINES = "1\t0/A000100\tno recovery target specified\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Completed(0, LINES, ""), None),
+        (Completed(0, LINES[:-9] + "\ufffd\x01\n", ""), "the history of timeline 2 is damaged: 00000002.history"),
+        (Completed(0, "", ""), "the history of timeline 2 is damaged: 00000002.history"),
+        (Completed(95, "", "ERROR: [095]: unable to flush"), "unable to flush"),
+    ],
+    ids=["sound", "noise", "empty", "not to be decrypted"],
+)
+def test_history_of_a_timeline_is_read(monkeypatch: pytest.MonkeyPatch, answer: Completed, said: str | None) -> None:
+    monkeypatch.setattr(backup_verify, "SETTLE_S", -1)
+    repository = Pgbackrest(captured("verify-sound.txt"))
+    digest = "0" * 40
+    repository.listing |= {"17-1/00000002.history": {}, f"17-1/0000000200000000/{name_of(2, 10)}-{digest}.zst": {}}
+    repository.files["archive/demo/17-1/00000002.history"] = answer
+    (verdict,) = Verifier(repository, "demo").verdicts()
+    assert verdict.passed is (said is None)
+    assert said is None or said in verdict.findings[0]
+
+
 def test_nothing_verified_is_no_pass() -> None:
     assert record([])["outcome"] == "fail"
 
 
-def test_backup_that_expires_meanwhile_is_no_damage() -> None:
+def test_what_is_said_of_a_backup_that_is_not_there_is_no_damage() -> None:
     (before,) = parse_info(captured("info-three-backups.json"))
     after = replace(before, backups=before.backups[1:])
-    said = ["file missing 'demo/backup/demo/20261123-130721F/bundle/1'", "invalid checksum 'x'"]
-    assert list(backup_verify.still_there(said, before, after)) == ["invalid checksum 'x'"]
+    said = [
+        "file missing '20261123-130721F/bundle/1'",
+        "file missing '20261123-130721F_20261123-131315D/bundle/1'",
+        "x",
+    ]
+    assert list(backup_verify.of_backups(said, before)) == said
+    assert list(backup_verify.of_backups(said, after)) == said[1:]
+
+
+def test_folders_that_a_store_keeps_of_expired_backups_are_no_damage() -> None:
+    """SeaweedFS 4.48 lists them although they are empty."""
+    (verdict,) = Verifier(Pgbackrest(captured("verify-store-with-expired.txt")), "demo").verdicts()
+    assert verdict.findings == ()
 
 
 @pytest.mark.parametrize(

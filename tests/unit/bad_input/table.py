@@ -401,7 +401,7 @@ CASES = [
     Case("second-key-secret-with-newline", second("s3", s3_key_secret="key-secret\nof-two-lines"), "pgbackrest_second_s3_key_secret", "a line end", "printable", "choose another", hidden="of-two-lines"),
     Case("second-of-another-kind", second("s3", sftp_host="box.example.com"), "pgbackrest_second_sftp_host", "the kind s3", "only the kind sftp reads it", "remove pgbackrest_second_sftp_host"),
     Case("second-without-fingerprint", second("sftp", sftp_fingerprint=ABSENT), "pgbackrest_second_sftp_fingerprint", "nothing", "the kind sftp needs", "set pgbackrest_second_sftp_fingerprint"),
-    Case("second-fingerprint-base64", second("sftp", sftp_fingerprint="SHA256:uNiVztksCsDhcc0u9e8BgrJXVGDRVkUk"), "pgbackrest_second_sftp_fingerprint", "SHA256:", "64 lower-case hexadecimal digits", "ssh-keyscan"),
+    Case("second-fingerprint-base64", second("sftp", sftp_fingerprint="SHA256:uNiVztksCsDhcc0u9e8BgrJXVGDRVkUk"), "pgbackrest_second_sftp_fingerprint", "SHA256:", "64 lower-case hexadecimal digits", "ssh_host_ed25519_key.pub"),
     Case("second-private-key-path", second("sftp", sftp_private_key="/root/.ssh/id_rsa-of-the-tests"), "pgbackrest_second_sftp_private_key", "a text of 1 lines", "PEM text", "ssh-keygen", hidden="id_rsa"),
     Case("second-retention-zero", second(retention_full=0), "pgbackrest_second_retention_full", "0", "from 1", "correct"),
     Case("second-window", second(window_days=60), "pgbackrest_second_window_days", "kept for 28 days", "as long as the window", "raise pgbackrest_second_retention_full"),
