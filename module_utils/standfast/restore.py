@@ -503,7 +503,10 @@ class Host:
         plan = self._planned()
         if self.journal.entry("restored"):
             return False
+        # Whoever began it may have lost its play, and has noted the end by now.
         self._await_end(RESTORE_UNIT)
+        if self.journal.entry("restored"):
+            return False
         archive_get = f'pgbackrest --stanza={plan.cluster} archive-get %f "%p"'
         began = self.clock()
         done = self._in_unit(
