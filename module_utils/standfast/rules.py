@@ -65,6 +65,14 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "pgbackrest_second_window_days": (0, 9_999_999),
     "pgbackrest_second_s3_port": (1, 65535),
     "pgbackrest_second_sftp_port": (1, 65535),
+    "pgbackrest_check_backup_grace_s": (0, YEAR_S),
+    "pgbackrest_check_archive_warning_s": (1, YEAR_S),
+    "pgbackrest_check_archive_critical_s": (1, YEAR_S),
+    "pgbackrest_check_witness_warning_s": (1, YEAR_S),
+    "pgbackrest_check_witness_critical_s": (1, YEAR_S),
+    "pgbackrest_check_free_warning_percent": (0, 100),
+    "pgbackrest_check_free_critical_percent": (0, 100),
+    "pgbackrest_check_days_left_warning": (0, 3650),
     "pgbackrest_compress_level": (-7, 22),
     "pgbackrest_process_max": (1, 999),
     "pgbackrest_io_timeout_s": (1, 3600),
@@ -102,6 +110,11 @@ PATH = Form(
     re.compile(r"/(?!.*(?:^|/)\.\.(?:/|$))[A-Za-z0-9._/-]*[A-Za-z0-9._-]"),
     "an absolute path of letters, digits, dots, hyphens, underscores and slashes",
     "choose such a path on the host",
+)
+TEXTFILE = Form(
+    re.compile(rf"(?:{PATH.pattern.pattern}\.prom)?"),
+    "an absolute path that ends in .prom, as a node exporter wants it, or nothing",
+    "choose such a path, or leave it empty for none",
 )
 ACCOUNT = Form(
     re.compile(r"[a-z_][a-z0-9_-]{0,30}"),
@@ -170,6 +183,8 @@ FORMS: Mapping[str, Form] = {
     "etcd_defragmentation_schedule": DAY_AND_HOUR,
     "pgbackrest_archive_push_queue_max": SIZE,
     "pgbackrest_verify_on_calendar": CALENDAR,
+    "pgbackrest_check_on_calendar": CALENDAR,
+    "pgbackrest_check_textfile": TEXTFILE,
     "pgbackrest_second_s3_endpoint": SERVER,
     "pgbackrest_second_s3_bucket": BUCKET,
     "pgbackrest_second_s3_region": WORD,
@@ -575,7 +590,8 @@ def calendars(full: Values) -> Iterator[Calendar]:
                 int(full[f"{prefix}_retention_full"]) if promised else 0,
                 int(full[f"{prefix}_window_days"]) if promised else 0,
             )
-    yield Calendar("pgbackrest_verify_on_calendar", str(full["pgbackrest_verify_on_calendar"]))
+    for name in ("pgbackrest_verify_on_calendar", "pgbackrest_check_on_calendar"):
+        yield Calendar(name, str(full[name]))
 
 
 def _compression(full: Values, values: Values) -> Iterator[InputError]:

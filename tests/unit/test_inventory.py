@@ -135,12 +135,13 @@ def test_calendars_are_those_of_the_repository_host() -> None:
     assert [event.variable for event in found["backup1"]] == [
         *(f"pgbackrest_schedules[{position}].on_calendar" for position in range(3)),
         "pgbackrest_verify_on_calendar",
+        "pgbackrest_check_on_calendar",
     ]
     assert not any(event.window_days for event in found["backup1"]), "counted in days, it keeps itself"
 
 
 def test_calendars_carry_what_counted_backups_promise() -> None:
-    full, diff, incr, *second, verify = inventory.read([str(TOPOLOGIES / "offsite")]).calendars()["store"]
+    full, diff, incr, *second, verify, check = inventory.read([str(TOPOLOGIES / "offsite")]).calendars()["store"]
     assert (full.on_calendar, full.kept, full.window_days) == ("Sun *-*-* 01:00:00", 4, 21)
-    assert [(event.kept, event.window_days) for event in (diff, incr, *second, verify)] == [(0, 0)] * 5
+    assert [(event.kept, event.window_days) for event in (diff, incr, *second, verify, check)] == [(0, 0)] * 6
     assert second[0].variable == "pgbackrest_second_schedules[0].on_calendar"
