@@ -73,6 +73,11 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "pgbackrest_check_free_warning_percent": (0, 100),
     "pgbackrest_check_free_critical_percent": (0, 100),
     "pgbackrest_check_days_left_warning": (0, 3650),
+    "pgbackrest_restore_drill_randomized_delay_s": (0, 7 * 86400),
+    "pgbackrest_restore_drill_deadline_s": (60, 7 * 86400),
+    # systemd.resource-control(5)
+    "pgbackrest_restore_drill_io_weight": (1, 10_000),
+    "pgbackrest_restore_drill_thorough_mb": (0, 2**31),
     "pgbackrest_compress_level": (-7, 22),
     "pgbackrest_process_max": (1, 999),
     "pgbackrest_io_timeout_s": (1, 3600),
