@@ -103,13 +103,15 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
         obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
     found = set(obstacles.values())
     everywhere = found.pop() if len(found) == 1 else ""
-    table = Table("fault", "family", "leader", "address", "bound s", "what happens", box=None, pad_edge=False)
+    table = Table(
+        "fault", "family", "leader", "address", "backups", "bound s", "what happens", box=None, pad_edge=False
+    )
     for fault in FAULTS.values():
         bound = f"{bounds[fault.bound]:g}" + (f" + {fault.hold_s:g}" if fault.outlasts else "")
         text = Text(fault.summary)
         if obstacles[fault.name] and not everywhere:
             text.append(f"\nnot here: {obstacles[fault.name]}", style="yellow")
-        table.add_row(fault.name, fault.family, fault.leader, fault.vip, bound, text)
+        table.add_row(fault.name, fault.family, fault.leader, fault.vip, fault.backups, bound, text)
     screen.console().print(table)
     if everywhere:
         screen.console().print(Text(f"none of them here: {everywhere}", style="yellow"))
@@ -369,13 +371,14 @@ def show(drill: reports.Judged) -> None:
 def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
     """All verdicts of a suite, a line each."""
     made = Table(title=f"{topology['cluster_name']}, profile {topology['profile']['name']}", title_justify="left")
-    for name in ("fault", "outcome", "database s", "web s", "bound s", "lost", "redundant after s"):
+    for name in ("fault", "outcome", "database s", "web s", "bound s", "lost", "WAL gap", "redundant s"):
         made.add_column(name, justify="left" if name in ("fault", "outcome") else "right")
     for verdict in verdicts:
         figures = [
             f"{verdict.figures[name]:{form}}" if name in verdict.figures else "-"
             for name, form in (
-                ("ledger_outage_s", ".2f"), ("web_outage_s", ".2f"), ("bound_s", ".2f"), ("lost", "g"), ("redundant_s", ".1f"),
+                ("ledger_outage_s", ".2f"), ("web_outage_s", ".2f"), ("bound_s", ".2f"), ("lost", "g"),
+                ("archive_gap", "g"), ("redundant_s", ".1f"),
             )
         ]  # fmt: skip
         made.add_row(verdict.fault, Text(verdict.outcome, style=STYLES[verdict.outcome]), *figures)

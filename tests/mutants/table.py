@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from standfast.drill.checker import CONVERGENCE_S, FAIL, LATEST_S, VOID
+from standfast.drill import archive
+from standfast.drill.checker import CONVERGENCE_S, DRAIN_S, FAIL, LATEST_S, VOID
 
 from tests.unit.drill_histories import Event, Events
 
@@ -108,6 +109,20 @@ class Story:
         """A balancer that does not hold the address at the end."""
         return self.rng.choice([host for host in self.hosts("addresses") if host != self.after["holder"]])
 
+    def look(self, when: str) -> Event:
+        """What was in the archive."""
+        return self.one("archive", when=when)
+
+    def unarchive(self, look: Event, gone: Callable[[int], bool]) -> None:
+        """As if the archive lacked these segments, on every timeline."""
+        for timeline, held in look["segments"].items():
+            numbers = [number for first, last in held for number in range(first, last + 1) if not gone(number)]
+            look["segments"][timeline] = [[number, number] for number in numbers]
+
+    def segment(self, look: Event, name: str) -> int:
+        """The number of a segment that a look names."""
+        return archive.number(look[name], look["segment_bytes"])
+
     @property
     def bound(self) -> float:
         """The longest outage that is allowed, without what the measurement itself may add."""
@@ -204,6 +219,22 @@ def held(story: Story) -> bool:
 
 def served_throughout(story: Story) -> bool:
     return held(story) and not refused(story)
+
+
+def kept_back(story: Story) -> bool:
+    return bool(story.header["archive"] == "waits")
+
+
+def backup_ran(story: Story) -> bool:
+    return bool(story.header["during"])
+
+
+def backs_up(story: Story) -> bool:
+    return bool(story.header["backup"])
+
+
+def switched(story: Story) -> bool:
+    return bool(story.look("before")["timeline"] != story.look("after")["timeline"])
 
 
 def harmless(story: Story) -> bool:
@@ -619,6 +650,194 @@ def service_names_an_older_timeline(story: Story) -> None:
     story.after["timeline"] = story.before["timeline"] - 1
 
 
+# -- the archive ---------------------------------------------------------------------------------------------
+
+
+@mutant(SAFETY)
+def archive_lacks_a_segment(story: Story) -> None:
+    after = story.look("after")
+    between = range(story.segment(story.look("before"), "closed") + 1, story.segment(after, "closed"))
+    hole = story.rng.choice(between or [story.segment(after, "closed")])
+    story.unarchive(after, lambda number: number == hole)
+
+
+@mutant(SAFETY)
+def archive_lost_a_segment_that_it_had(story: Story) -> None:
+    after = story.look("after")
+    story.unarchive(after, lambda number: number == story.segment(story.look("before"), "closed"))
+
+
+@mutant(SAFETY)
+def archive_lacks_the_first_segment_of_the_backup(story: Story) -> None:
+    after = story.look("after")
+    story.unarchive(after, lambda number: number == story.segment(after, "since"))
+
+
+@mutant(SAFETY)
+def archive_lacks_the_segment_that_was_closed_last(story: Story) -> None:
+    after = story.look("after")
+    story.unarchive(after, lambda number: number == story.segment(after, "closed"))
+
+
+@mutant(SAFETY)
+def archive_takes_nothing_any_more(story: Story) -> None:
+    closed = story.segment(story.look("before"), "closed")
+    story.unarchive(story.look("after"), lambda number: number > closed)
+
+
+@mutant(SAFETY)
+def archive_is_empty(story: Story) -> None:
+    story.look("after")["segments"].clear()
+
+
+@mutant(SAFETY, switched)
+def segment_of_the_switch_is_there_only_on_the_timeline_that_was_left(story: Story) -> None:
+    after = story.look("after")
+    new, old = f"{after['timeline']:08X}", f"{story.look('before')['timeline']:08X}"
+    ((first, last),) = after["segments"][new]
+    after["segments"] |= {new: [[first + 1, last]], old: [[after["segments"][old][0][0], first]]}
+
+
+@mutant(SAFETY, switched)
+def timeline_that_was_left_was_never_archived_to_its_end(story: Story) -> None:
+    after, old = story.look("after"), f"{story.look('before')['timeline']:08X}"
+    left = after["forks"][-1][1] // after["segment_bytes"]
+    after["segments"][old] = [[after["segments"][old][0][0], left - 2]]
+
+
+@mutant(SAFETY)
+def wal_waits_to_the_end(story: Story) -> None:
+    for event in story.of("archiver", host=story.look("after")["leader"]):
+        if event["at"] >= story.healed:
+            event["waiting"] = 7
+
+
+@mutant(SAFETY)
+def wal_waits_for_too_long_after_the_healing(story: Story) -> None:
+    """The clock of everybody else stands still meanwhile: only this must be found."""
+    leader = story.look("after")["leader"]
+    for event in [event for event in story.of("archiver", host=leader) if event["at"] >= story.healed]:
+        event["waiting"] = 7
+    last = story.of("archiver", host=leader)[-1]
+    story.events.append({**last, "at": story.healed + DRAIN_S + 0.1, "end": story.healed + DRAIN_S + 0.2, "waiting": 0})
+
+
+@mutant(SAFETY, backs_up)
+def next_backup_fails(story: Story) -> None:
+    story.one("backup").update({"result": "exit-code", "said": "ERROR: [056]: unable to find primary cluster"})
+
+
+@mutant(SAFETY, backs_up)
+def next_backup_left_nothing(story: Story) -> None:
+    story.look("after")["backups"].pop()
+
+
+@mutant(SAFETY, backs_up)
+def next_backup_is_the_one_that_was_there_before(story: Story) -> None:
+    story.one("backup")["label"] = story.look("before")["backups"][0]["label"]
+
+
+@mutant(SAFETY, backs_up)
+def next_backup_has_wrong_checksums(story: Story) -> None:
+    story.look("after")["backups"][-1]["error"] = True
+
+
+@mutant(SAFETY, backs_up)
+def next_backup_needs_wal_that_came_too_late(story: Story) -> None:
+    after = story.look("after")
+    after["backups"][-1]["wal_stop"] = archive.name(
+        after["timeline"], story.segment(after, "closed") + 1, after["segment_bytes"]
+    )
+
+
+# -- missing evidence: the archive ---------------------------------------------------------------------------
+
+
+@mutant(EVIDENCE)
+def archive_not_looked_at(story: Story) -> None:
+    story.remove(story.of("archive"))
+
+
+@mutant(EVIDENCE)
+def archive_not_looked_at_before(story: Story) -> None:
+    story.remove([story.look("before")])
+
+
+@mutant(EVIDENCE)
+def archive_not_looked_at_after(story: Story) -> None:
+    story.remove([story.look("after")])
+
+
+@mutant(EVIDENCE)
+def archive_looked_at_after_the_fault_began(story: Story) -> None:
+    story.look("before")["at"] = story.injected + 0.1
+
+
+@mutant(EVIDENCE)
+def archive_looked_at_before_the_healing(story: Story) -> None:
+    story.look("after")["at"] = story.healed - 0.1
+
+
+@mutant(EVIDENCE)
+def archive_was_not_whole_before(story: Story) -> None:
+    before, after = story.look("before"), story.look("after")
+    hole = story.segment(before, "since")
+    for look in (before, after):
+        story.unarchive(look, lambda number: number == hole)
+
+
+@mutant(EVIDENCE)
+def no_backup_before(story: Story) -> None:
+    story.look("before")["backups"].clear()
+
+
+@mutant(EVIDENCE)
+def backup_before_is_broken(story: Story) -> None:
+    story.look("before")["backups"][0]["error"] = True
+
+
+@mutant(EVIDENCE)
+def backup_before_is_gone_afterwards(story: Story) -> None:
+    del story.look("after")["backups"][0]
+
+
+@mutant(EVIDENCE, backs_up)
+def no_backup_tried(story: Story) -> None:
+    story.remove(story.of("backup"))
+
+
+@mutant(EVIDENCE, backup_ran)
+def no_backup_seen_to_run(story: Story) -> None:
+    story.remove(story.of("running"))
+
+
+@mutant(EVIDENCE, backup_ran)
+def backup_ended_before_the_fault(story: Story) -> None:
+    story.one("running")["end"] = story.injected - 0.05
+
+
+@mutant(EVIDENCE, backup_ran)
+def backup_began_after_the_fault(story: Story) -> None:
+    story.one("running")["at"] = story.injected + 0.01
+
+
+@mutant(EVIDENCE, kept_back)
+def no_wal_seen_to_wait(story: Story) -> None:
+    for event in story.of("archiver"):
+        event["waiting"] = min(1, event.get("waiting", 0))
+
+
+@mutant(UNSEEN)
+def hole_in_the_archiver_samples(story: Story) -> None:
+    start, length = story.injected - 1, 10 * story.header["archiver_period_s"] + 0.7
+    story.unsee("archiver", story.replica(), start, start + length)
+
+
+@mutant(UNSEEN)
+def archiver_samples_of_the_leader_end_early(story: Story) -> None:
+    story.unsee("archiver", story.after["leader"], story.injected - 0.1)
+
+
 # -- missing evidence: the file ------------------------------------------------------------------------------
 
 
@@ -734,7 +953,7 @@ def without_probe(program: str) -> Callable[[Story], None]:
     return change
 
 
-for _program in ("ledger", "web", "neighbours", "addresses", "roles"):
+for _program in ("ledger", "web", "neighbours", "addresses", "roles", "archiver"):
     mutant(EVIDENCE)(without_end(_program))
     mutant(EVIDENCE)(without_probe(_program))
 

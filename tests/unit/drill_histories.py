@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from standfast.drill import archive
+
 Event = dict[str, Any]
 Events = list[Event]
 
 ADDRESSES = ["10.0.0.100", "10.0.0.101"]
 TAKES_HOLD_S = 0.03
 DEMOTION_S = 2.0
+ARCHIVER_PERIOD_S = 0.15
+SEGMENT_BYTES = 16 * 2**20
+# While the fault keeps WAL from the archive, a segment is filled in so many seconds.
+FILL_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ class Course:
     fades_s: float = 0.0
     cuts_off: bool = False
     lossless: bool = False
+    archive: str = ""
+    during: str = ""
+    backup: str = ""
     hold_s: float = 0.0
     took_hold: float = 0.0
     away: tuple[float, float] = (0.0, 0.0)
@@ -338,12 +347,29 @@ def reload(cast: Cast) -> Course:
     )
 
 
+def archive_kept_back(cast: Cast) -> Course:
+    """WAL cannot reach the repository; the next backup is made when it can."""
+    return cast.held(family="storage", archive="waits", backup="incr")
+
+
+def backup_killed(cast: Cast) -> Course:
+    """A running backup is killed, and the next one made."""
+    return cast.course(targets=["backup1"], during="full", backup="full")
+
+
+def failover_in_backup(cast: Cast) -> Course:
+    """The primary is killed while a backup runs, and the next one made from its successor."""
+    course = crash_with_failover(cast)
+    course.during = course.backup = "full"
+    return course
+
+
 FAULTS: Mapping[str, Callable[[Cast], Course]] = {
     play.__name__: play
     for play in (
         crash_with_failover, crash_without_failover, freeze_with_failover, freeze_without_failover, isolation,
         quorum_loss, switchover, survivor_waits, balancer_freeze, balancer_cut, balancer_split, checks_cut,
-        balancer_hang, balancer_crash, reload,
+        balancer_hang, balancer_crash, reload, archive_kept_back, backup_killed, failover_in_backup,
     )
 }  # fmt: skip
 
@@ -372,6 +398,7 @@ class Simulation:
         self.redundant = settled + self.rng.uniform(2.2, 3.0)
         self.asked_until = self.redundant + 0.1
         self.rows: list[list[Any]] = []
+        self.wal = Wal(self)
         self.errors = {
             host: self.rng.uniform(-case.uncertainty_s, case.uncertainty_s)
             for host in (*case.database_names, *case.balancer_names)
@@ -380,7 +407,7 @@ class Simulation:
     def events(self) -> Events:
         """All of them; only the last step needs the clock."""
         probed = [event for host, program in self._probes() for event in self._probe(host, program)]
-        seen = [*self._service_and_phases(), *probed, *self._finals()]
+        seen = [*self._service_and_phases(), *self.wal.events(), *probed, *self._finals()]
         for event in seen:
             for name in ("at", "end"):
                 if name in event:
@@ -389,7 +416,7 @@ class Simulation:
 
     def _probes(self) -> list[tuple[str, str]]:
         balancers = [(host, "addresses") for host in self.case.balancer_names]
-        databases = [(host, "roles") for host in self.case.database_names]
+        databases = [(host, program) for host in self.case.database_names for program in ("roles", "archiver")]
         return [("client1", "ledger"), ("client1", "web"), ("client1", "neighbours"), *balancers, *databases]
 
     def _header(self) -> Event:
@@ -409,6 +436,9 @@ class Simulation:
             "fades_s": course.fades_s,
             "cuts_off": course.cuts_off,
             "lossless": course.lossless,
+            "archive": course.archive,
+            "during": course.during,
+            "backup": course.backup,
             "demotion_s": DEMOTION_S,
             "leader": course.leader,
             "vip": course.vip,
@@ -417,6 +447,7 @@ class Simulation:
             "request_period_s": case.write_period_s,
             "role_period_s": case.role_period_s,
             "address_period_s": case.address_period_s,
+            "archiver_period_s": ARCHIVER_PERIOD_S,
             "timeout_s": case.timeout_s,
             "probes": [list(probe) for probe in self._probes()],
         }
@@ -451,6 +482,7 @@ class Simulation:
             "neighbours": self._neighbours,
             "addresses": self._addresses,
             "roles": self._roles,
+            "archiver": self._archiver,
         }
         wrong = self.case.uncertainty_s if host in self.errors else 0.0
         for event in (*said[program](host, until), {"event": "end", "at": until + 0.03, "program": program}):
@@ -531,6 +563,16 @@ class Simulation:
             timeline = f"{reign.timeline:08X}" if reign else ""
             yield role | {"replica": reign is None, "started": f"{host}, {restarts}", "timeline": timeline}
 
+    def _archiver(self, host: str, until: float) -> Iterator[Event]:
+        for at in self._ticks(host, ARCHIVER_PERIOD_S, until):
+            seen: Event = {"event": "archiver", "at": at, "end": at + self.rng.uniform(0.002, 0.01)}
+            if _at(self.course.dead, host, at):
+                yield seen | {"error": "connection refused"}
+                continue
+            leads = _at(self.course.leads, host, at) is not None
+            waiting, failed = self.wal.queue(at) if leads else (0, 0)
+            yield seen | {"replica": not leads, "waiting": waiting, "failed": failed}
+
     def _finals(self) -> Events:
         at = self.asked_until + 2
         return [
@@ -540,3 +582,75 @@ class Simulation:
                 [("client1", "vip"), *((name, name) for name in self.case.database_names)]
             )
         ]  # fmt: skip
+
+
+class Wal:
+    """The WAL of one case: who writes which segment, and what is in the archive."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation, self.course = simulation, simulation.course
+        rng = random.Random(simulation.case.seed)
+        # Of the newest backup; then the timeline before the first reign's was left, and later perhaps that one.
+        self.first = rng.randrange(2**20)
+        self.forked = self.first + rng.randint(1, 3)
+        self.closed = self.forked + rng.randint(1, 3)
+        self.switched = self.closed + rng.randint(1, 3)
+        self.last = self.switched + rng.randint(1, 5)
+        # The segment in which a timeline was left is archived on it too if the former primary closed it.
+        self.completed = rng.random() < 0.5
+
+    def queue(self, at: float) -> tuple[int, int]:
+        """How many segments wait, and how often archiving has failed."""
+        if self.course.archive != "waits" or at < self.course.took_hold:
+            return 0, 0
+        kept = int((min(at, self.course.healed) - self.course.took_hold) / FILL_S)
+        # They need a moment when nothing keeps them back any more.
+        return (kept + 1 if at < self.course.healed + FILL_S else 0), kept
+
+    def events(self) -> Events:
+        """What was looked for in the archive, and the next backup."""
+        before, after = self.course.reign(0.0), self.course.reign(self.simulation.redundant)
+        old, left = f"{before.timeline:08X}", [[before.timeline - 1, self.forked * SEGMENT_BYTES + 4711]]
+        earlier = [[self.first, self.forked - 1]]
+        looks = [
+            self._look("before", 0.05, before, self.closed, left, {
+                f"{before.timeline - 1:08X}": earlier, old: [[self.forked, self.closed]],
+            })
+        ]  # fmt: skip
+        segments = {f"{before.timeline - 1:08X}": earlier, old: [[self.forked, self.last]]}
+        if after.timeline != before.timeline:
+            segments[old] = [[self.forked, self.switched - (not self.completed)]]
+            segments[f"{after.timeline:08X}"] = [[self.switched, self.last]]
+            left = [*left, [before.timeline, self.switched * SEGMENT_BYTES + 42]]
+        backups = list(self._backups())
+        looks.append(self._look("after", self.simulation.redundant + 0.05, after, self.last, left, segments))
+        return [*backups, *looks]
+
+    def _backups(self) -> Iterator[Event]:
+        if self.course.during:
+            yield {
+                "event": "running", "host": "backup1", "type": self.course.during,
+                "at": self.course.injected - 0.4, "end": self.course.took_hold + 0.1,
+            }  # fmt: skip
+        if self.course.backup:
+            at = self.simulation.redundant - 1.5
+            yield {
+                "event": "backup", "at": at, "end": at + 0.4, "host": "backup1", "type": self.course.backup,
+                "result": "success", "label": "20260101-000000F", "said": "",
+            }  # fmt: skip
+
+    def _look(self, when: str, at: float, reign: Span, closed: int, forks: list[Any], segments: Event) -> Event:
+        start = archive.name(reign.timeline, self.first, SEGMENT_BYTES)
+        known = [("20251231-000000F", start, start)]
+        if when == "after" and self.course.backup:
+            last = archive.name(reign.timeline, self.last, SEGMENT_BYTES)
+            known.append(("20260101-000000F", last, last))
+        return {
+            "event": "archive", "at": at, "when": when, "host": "backup1", "leader": reign.host, "since": start,
+            "closed": archive.name(reign.timeline, closed, SEGMENT_BYTES), "segment_bytes": SEGMENT_BYTES,
+            "timeline": reign.timeline, "forks": forks, "segments": segments,
+            "backups": [
+                {"label": label, "type": "full", "stopped": number, "error": False, "wal_start": begin, "wal_stop": end}
+                for number, (label, begin, end) in enumerate(known)
+            ],
+        }  # fmt: skip

@@ -228,6 +228,26 @@ def test_holder_that_is_cut_off_is_not_counted_but_one_that_hangs_is() -> None:
     assert any("two balancers held" in finding for finding in check(events).findings)
 
 
+def test_what_the_archive_lacked_before_is_no_harm_of_this_fault() -> None:
+    events = of_kind("quorum_loss")
+    story = Story(events, random.Random(0))
+    hole = story.segment(story.look("before"), "since")
+    for look in (story.look("before"), story.look("after")):
+        story.unarchive(look, lambda number: number == hole)
+    verdict = check(events)
+    assert (verdict.outcome, verdict.findings, verdict.figures["archive_gap"]) == (VOID, [], 0)
+    assert any("was not whole before" in void for void in verdict.voids)
+
+
+def test_figures_of_the_archive_are_what_was_simulated() -> None:
+    figures = check(of_kind("archive_kept_back")).figures
+    assert figures["archive_gap"] == 0
+    assert figures["archive_waited"] > 1 and figures["archive_failures"] >= 1
+    assert 0 < figures["archive_drained_s"] < 1
+    assert figures["backup_s"] == pytest.approx(0.4)
+    assert "backup_s" not in check(of_kind("quorum_loss")).figures
+
+
 def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
     events = of_kind("crash_with_failover")
     story = Story(events, random.Random(0))

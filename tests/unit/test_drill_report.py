@@ -462,12 +462,15 @@ def test_bands_are_the_roles_and_the_addresses() -> None:
     }
     assert bands == {
         PRIMARY: [
-            ("primary", first(PRIMARY, replica=False)),
-            ("silent", first(PRIMARY, error="connection refused")),
-            ("replica", first(PRIMARY, replica=True)),
+            ("primary", first(PRIMARY, event="role", replica=False)),
+            ("silent", first(PRIMARY, event="role", error="connection refused")),
+            ("replica", first(PRIMARY, event="role", replica=True)),
         ],
-        SUCCESSOR: [("replica", first(SUCCESSOR, replica=True)), ("primary", first(SUCCESSOR, replica=False))],
-        OTHER: [("replica", first(OTHER, replica=True))],
+        SUCCESSOR: [
+            ("replica", first(SUCCESSOR, event="role", replica=True)),
+            ("primary", first(SUCCESSOR, event="role", replica=False)),
+        ],
+        OTHER: [("replica", first(OTHER, event="role", replica=True))],
         HOLDER: [("holds", first(HOLDER, event="addresses"))],
         IDLE: [("empty", first(IDLE, event="addresses"))],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.report import REFUSED
 from standfast.drill.run import Drill, Progress, _Course, heeding
+from standfast.pgbackrest import BackupType
 
 from fabfile import drill
 
@@ -165,11 +167,18 @@ def test_probes_look_from_all_sides() -> None:
         [
             *(("client1", program) for program in ("ledger", "web", "neighbours")),
             *((f"balancer{number}", "addresses") for number in (1, 2)),
-            *((f"db{number}", program) for number in (1, 2, 3) for program in ("roles", "lease")),
+            *((f"db{number}", program) for number in (1, 2, 3) for program in ("roles", "archiver", "lease")),
         ]
     )
     for probe in arranged:
         assert (probes.Probes.SOURCES / f"{probe.program}.py").is_file()
+
+
+@pytest.mark.parametrize("wal_bytes_s", [0, 4711])
+def test_wal_is_written_only_where_the_archive_is_to_be_seen_at_work(wal_bytes_s: int) -> None:
+    arranged = probes.arrange(TOPOLOGY, {"timeout_s": 1}, probes.Periods(), wal_bytes_s)
+    found = [probe.parameters["wal_bytes_s"] for probe in arranged if probe.program == "archiver"]
+    assert found == [wal_bytes_s] * 3
 
 
 def test_ipv6_address_is_not_looked_for_in_arp() -> None:
@@ -381,6 +390,9 @@ def test_catalogue_is_complete() -> None:
         assert fault.bound in classes, name
         assert fault.targets in targets.CHOICES, name
         assert bool(fault.effect) != bool(fault.playbook), name
+        # What waits is seen only where something is archived, and a backup that was disturbed must be possible again.
+        assert fault.backup or not (fault.archive or fault.during), name
+        assert {fault.during, fault.backup} <= {"", *(kind.value for kind in BackupType)}, name
         # What is held is healed by a script, or by the effect itself after that time.
         assert not fault.hold_s or (fault.effect and (fault.effect.heal or "time.sleep" in fault.effect.inject)), name
 
@@ -388,3 +400,22 @@ def test_catalogue_is_complete() -> None:
 def test_choices_that_are_all_balancers_or_the_idle_one() -> None:
     assert targets.choose("balancers", FACTS) == ["balancer1", "balancer2"]
     assert targets.choose("vip-backup", FACTS) == ["balancer2"]
+    assert targets.choose("repository", {**FACTS, "repository": "backup1"}) == ["backup1"]
+
+
+def test_there_are_enough_faults_of_every_family() -> None:
+    families = Counter(fault.family for fault in FAULTS.values())
+    assert set(families) == {"process", "host", "network", "storage", "operations"}
+    assert sum(families.values()) >= 30 and min(families.values()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("postgres-crash", "no gap"),
+        ("repo-full", "WAL waits, no gap, next incr succeeds"),
+        ("backup-killed", "no gap, next full succeeds"),
+    ],
+)
+def test_list_says_what_must_hold_of_backups(fault: str, said: str) -> None:
+    assert FAULTS[fault].backups == said

@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from . import archive
 from .faults import MOVES, SPLIT, STAYS, WAITS
 
 Event = Mapping[str, Any]
@@ -30,6 +31,9 @@ HEADER = frozenset(
         "fades_s",
         "cuts_off",
         "lossless",
+        "archive",
+        "during",
+        "backup",
         "demotion_s",
         "leader",
         "vip",
@@ -38,13 +42,14 @@ HEADER = frozenset(
         "request_period_s",
         "role_period_s",
         "address_period_s",
+        "archiver_period_s",
         "timeout_s",
         "probes",
     ]
 )
 WORKERS = ("session", "reconnect")
 # The samples of hosts, and the header's entry with their period.
-PERIODS = {"role": "role_period_s", "addresses": "address_period_s"}
+PERIODS = {"role": "role_period_s", "addresses": "address_period_s", "archiver": "archiver_period_s"}
 
 PASS, FAIL, VOID = "pass", "fail", "void"
 
@@ -60,6 +65,11 @@ SILENT_PERIODS = 10
 # Two balancers may hold an address for so long: one that returns hears an advertisement first, and where keepalived
 # was killed the kernel keeps the address until systemd has started it again.
 CONVERGENCE_S = 1.0
+# A segment may wait for so long once nothing keeps it back: PostgreSQL tries again a minute after its third failure
+# (pgarch.c, PGARCH_AUTOWAKE_INTERVAL), and pgBackRest may still wait for an answer that does not come (io-timeout).
+DRAIN_S = 90.0
+# While segments are filled, one of them is always on its way.
+ON_ITS_WAY = 1
 
 
 @dataclass
@@ -115,6 +125,10 @@ class History:
     def service(self, when: str) -> Event | None:
         """What the whole service said of itself, `before` or `after`."""
         return next((event for event in self.of("service") if event["when"] == when), None)
+
+    def looked(self, when: str) -> Event | None:
+        """What was in the archive, `before` or `after`."""
+        return next((event for event in self.of("archive") if event["when"] == when), None)
 
     def hosts(self, program: str) -> list[str]:
         """Where one probe ran."""
@@ -181,7 +195,7 @@ def check(events: Sequence[Event]) -> Verdict:
     if window is None:
         verdict.voids.append("the fault was not injected and healed")
         return verdict.close()
-    for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers):
+    for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers, _archived):
         verdict.voids += evidence(history, window)
     late = max((event["late_s"] for event in history.of("pulse")), default=0.0)
     verdict.figures["latest_s"] = late
@@ -195,6 +209,7 @@ def check(events: Sequence[Event]) -> Verdict:
     _primaries(history, verdict, window)
     _holders(history, verdict, window, bound)
     _service(history, verdict, window)
+    _archive(history, verdict, window)
     return verdict.close()
 
 
@@ -208,7 +223,7 @@ def _whole(history: History, window: Window) -> Iterator[str]:
     for host, program in history.header["probes"]:
         if (host, program) not in ended:
             yield f"{program} on {host} did not end in order: its last lines may be missing"
-    needed = {"ledger", "web", "addresses", "roles"}
+    needed = {"ledger", "web", "addresses", "roles", "archiver"}
     # ARP is of IPv4.
     if ":" not in history.header["virtual_addresses"][0]:
         needed.add("neighbours")
@@ -285,7 +300,7 @@ def _pulses(history: History, window: Window) -> Iterator[str]:
 
 def _samples(history: History, window: Window) -> Iterator[str]:
     """Whether every host was looked at all the time; a target may be silent while the fault is there."""
-    for kind, program in (("role", "roles"), ("addresses", "addresses")):
+    for kind, program in (("role", "roles"), ("addresses", "addresses"), ("archiver", "archiver")):
         for host in history.hosts(program):
             unseen = next(_unseen(history, window, kind, host), None)
             if unseen and unseen.start == float("-inf"):
@@ -315,9 +330,9 @@ def _unseen(history: History, window: Window, kind: str, host: str) -> Iterator[
 def _away(history: History, kind: str) -> set[str]:
     """The hosts that may be silent while the fault is there.
 
-    A database server that is asked for its role may hang. Its addresses a host can tell unless it stands still.
+    A database server that is asked may hang. Its addresses a host can tell unless it stands still.
     """
-    return set(history.header["targets"]) if kind == "role" or history.header["cuts_off"] else set()
+    return set(history.header["targets"]) if kind != "addresses" or history.header["cuts_off"] else set()
 
 
 def _reads(history: History, _: Window) -> Iterator[str]:
@@ -352,6 +367,51 @@ def _answers(history: History, window: Window) -> Iterator[str]:
     holders = _carriers(history.last("addresses", window.injected), history.header["virtual_addresses"][0])
     if holders != [before["holder"]]:
         yield f"{before['holder']} should have held the address before the fault; {', '.join(holders) or 'nobody'} did"
+
+
+def _archived(history: History, window: Window) -> Iterator[str]:
+    """Whether the archive was looked at before and after, was whole before, and was seen to wait where it has to."""
+    before, after = history.looked("before"), history.looked("after")
+    if before is None or after is None or before["at"] > window.injected or after["at"] < window.healed:
+        yield "the archive was not looked at before and after"
+        return
+    start = _recoverable_from(before, after)
+    if start is None:
+        yield "there was no backup before the fault that was still there afterwards"
+    elif absent := _absent(before, start):
+        yield f"the archive was not whole before the fault: {absent[0]} was missing"
+    ran = [event for event in history.of("running") if event["at"] <= window.injected <= event["end"]]
+    if history.header["during"] and not ran:
+        yield "no backup was seen to run when the fault came"
+    if history.header["backup"] and not history.of("backup"):
+        yield "no backup was tried after the fault"
+    if history.header["archive"] == WAITS and _waiting(history, window.injected, window.healed) <= ON_ITS_WAY:
+        yield "no WAL was seen to wait while the fault should have kept it from the archive"
+
+
+def _recoverable_from(before: Event, after: Event) -> str | None:
+    """The first segment of the newest backup that was there before the fault and after it."""
+    labels = {backup["label"] for backup in after["backups"]}
+    kept = [backup for backup in before["backups"] if backup["label"] in labels and not backup["error"]]
+    return str(max(kept, key=lambda backup: float(backup["stopped"]))["wal_start"]) if kept else None
+
+
+def _absent(look: Event, start: str) -> list[str]:
+    """The segments that the archive lacks, from `start` to the one that was closed for this look."""
+    size = int(look["segment_bytes"])
+    first, last = archive.number(start, size), archive.number(look["closed"], size)
+    return archive.missing(look["segments"], first, last, int(look["timeline"]), look["forks"], size)
+
+
+def _primaries_archivers(history: History) -> list[Event]:
+    """The samples of archivers on servers that took writes: on others they do nothing."""
+    return [sample for sample in history.of("archiver") if not sample.get("error") and not sample["replica"]]
+
+
+def _waiting(history: History, start: float, end: float) -> int:
+    """The most segments that were seen to wait at once on a primary."""
+    seen = (sample["waiting"] for sample in _primaries_archivers(history) if start <= sample["at"] <= end)
+    return int(max(seen, default=0))
 
 
 def _leaders(roles: Mapping[str, Event]) -> list[str]:
@@ -664,3 +724,58 @@ def _agreement(history: History, verdict: Verdict, after: Event) -> None:
             verdict.findings.append(f"the {worker} writer did not end on the leader {after['leader']}")
         elif after["timeline"] is None or served[-1]["timeline"] != f"{after['timeline']:08X}":
             verdict.findings.append(f"the {worker} writer ended on timeline {served[-1]['timeline']}")
+
+
+def _archive(history: History, verdict: Verdict, window: Window) -> None:
+    """That everything since the newest backup can be restored, and the next backup succeeds without hands."""
+    before, after = history.looked("before"), history.looked("after")
+    samples = _primaries_archivers(history)
+    verdict.figures["archive_waited"] = _waiting(history, window.injected, float("inf"))
+    verdict.figures["archive_failures"] = _failures(history)
+    if before is None or after is None:
+        return
+    start = _recoverable_from(before, after)
+    # What was missing before is no harm of this fault.
+    known = set(_absent(before, start)) if start else set()
+    absent = [segment for segment in _absent(after, start) if segment not in known] if start else []
+    verdict.figures["archive_gap"] = len(absent)
+    if absent:
+        verdict.findings.append(
+            f"the archive lacks {len(absent)} segments, the first {absent[0]}: a restore of what came later is impossible"
+        )
+    leader = [sample for sample in samples if sample["host"] == after["leader"] and sample["at"] >= window.healed]
+    drained = next((float(sample["at"]) for sample in leader if sample["waiting"] <= ON_ITS_WAY), None)
+    if drained is not None:
+        verdict.figures["archive_drained_s"] = drained - window.healed
+    if leader and (drained is None or drained - window.healed > DRAIN_S):
+        verdict.findings.append(
+            f"WAL still waited for the archive {(drained or leader[-1]['at']) - window.healed:.1f} s after the healing, "
+            f"{leader[-1]['waiting']} segments at the end; expected at most {DRAIN_S:g} s"
+        )
+    _next_backup(history, verdict, before, after)
+
+
+def _failures(history: History) -> int:
+    """How often archiving failed; a server that was started anew may count from 0."""
+    total = 0
+    for host in history.hosts("archiver"):
+        counts = [int(sample["failed"]) for sample in _primaries_archivers(history) if sample["host"] == host]
+        total += sum(max(0, later - earlier) for earlier, later in pairwise(counts))
+    return total
+
+
+def _next_backup(history: History, verdict: Verdict, before: Event, after: Event) -> None:
+    """Whether each backup after the fault succeeded, and is whole."""
+    size, old = int(after["segment_bytes"]), {backup["label"] for backup in before["backups"]}
+    made = {backup["label"]: backup for backup in after["backups"] if backup["label"] not in old}
+    for tried in history.of("backup"):
+        verdict.figures["backup_s"] = float(tried["end"] - tried["at"])
+        backup = made.get(tried["label"])
+        if tried["result"] != "success":
+            verdict.findings.append(f"the next {tried['type']} backup failed: {tried['said']}")
+        elif backup is None:
+            verdict.findings.append(f"the next {tried['type']} backup succeeded, and the repository has none since")
+        elif backup["error"]:
+            verdict.findings.append(f"the next backup, {backup['label']}, has pages whose checksum is wrong")
+        elif archive.number(backup["wal_stop"], size) > archive.number(after["closed"], size):
+            verdict.findings.append(f"the next backup, {backup['label']}, needs WAL that was not there at the end")

@@ -3,7 +3,7 @@
 They run as root with `sh -eu`. An injection ends with the proof that it took hold; one that fails makes
 the drill void. Variables that they find: INTERFACE (the cluster's), PEERS (addresses of the other
 database and etcd hosts, separated by commas), ADDRESS (the host's own), REPOSITORY (the backup host's address), ETCD_PORT and ETCD_PEER_PORT, POSTGRESQL_PORT,
-RESTAPI_PORT (of Patroni), DATA_DIRECTORY (PostgreSQL's), RUN (a folder for notes).
+RESTAPI_PORT (of Patroni), DATA_DIRECTORY (PostgreSQL's), CLUSTER (its name, and the stanza's), RUN (a folder for notes).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Need:
 QUERY = "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --command"
 
 CGROUP_FREEZER = Need("test -w /sys/fs/cgroup/init.scope/cgroup.freeze", "the freezer of control groups, version 2")
+OVERLAY = Need("grep -qw overlay /proc/filesystems", "overlay file system")
 NFTABLES = Need("command -v nft >/dev/null && nft list tables >/dev/null", "nftables")
 
 
@@ -59,6 +60,65 @@ def freeze(seconds: float) -> Effect:
         f"python3 -c '{FREEZER.format(seconds=seconds)}'\n",
         need=CGROUP_FREEZER,
     )
+
+
+# Stops control groups for a part of each period, until they are gone or it is over.
+THIEF = """
+import pathlib, sys, time
+until, share, period_s = time.monotonic() + float(sys.argv[1]), float(sys.argv[2]), 0.1
+own = pathlib.Path("/proc/self/cgroup").read_text().strip().split("::")[1].split("/")[1]
+root = pathlib.Path("/sys/fs/cgroup")
+groups = [path for path in root.glob(sys.argv[3].lstrip("/") + "/cgroup.freeze") if path.parent.name != own]
+def every(value):
+    for path in groups:
+        path.write_text(value)
+try:
+    while time.monotonic() < until:
+        every("1")
+        time.sleep(period_s * (1 - share))
+        every("0")
+        time.sleep(period_s * share)
+except OSError as error:
+    # The last process has ended, and its group with it.
+    sys.exit(any(path.exists() for path in groups))
+finally:
+    for path in filter(pathlib.Path.exists, groups):
+        path.write_text("0")
+"""
+
+
+def slow_down(groups: str, share: float, seconds: float) -> str:
+    """Commands that leave control groups (a pattern) a share of their time, for so long, while the script goes on."""
+    return (
+        "systemd-run --quiet --collect --unit=standfast-drill-thief --slice=standfastdrill.slice "
+        f"python3 -c '{THIEF}' {seconds:g} {share:g} \"{groups}\"\n"
+    )
+
+
+def backup_unit(kind: str) -> str:
+    """The unit that makes backups of a type."""
+    return f"standfast-backup@{kind}.service"
+
+
+def begin_backup(kind: str) -> str:
+    """Begin a backup, wait until it copies, and have it go on slowly, as that of a larger database; for the repository.
+
+    It prints when the backup was seen to copy, by the host's monotonic clock.
+    """
+    return f"""
+systemctl start --no-block {backup_unit(kind)}
+for attempt in $(seq 3000); do
+    group=$(systemctl show --property=ControlGroup --value {backup_unit(kind)})
+    processes=$(cat "/sys/fs/cgroup/$group/cgroup.procs" 2>/dev/null || true)
+    if test -n "$group" && grep -qs backup:local $(printf '/proc/%s/cmdline ' $processes) /dev/null; then
+        python3 -c 'import time; print(time.monotonic())'
+        {slow_down("$group", 0.2, 60).strip()}
+        exit 0
+    fi
+    sleep 0.02
+done
+exit 1
+"""
 
 
 def kill(unit: str, whom: str = "all") -> Effect:
@@ -220,6 +280,80 @@ def refuse_space() -> Effect:
     return Effect(
         f"python3 -c '{ALARM}' \"https://$ADDRESS:$ETCD_PORT\"\n",
         "set -a\n. /etc/default/etcd\netcdctl alarm disarm\n",
+    )
+
+
+def stop_archiving() -> Effect:
+    """Whatever pgBackRest is asked for on this host, it refuses, as after an operator's `pgbackrest stop`."""
+    pgbackrest = 'runuser -u postgres -- pgbackrest --stanza="$CLUSTER" --log-level-console=off'
+    return Effect(
+        f"{pgbackrest} stop\nif {pgbackrest} archive-push /nonexistent 2>/dev/null; then exit 1; fi\n",
+        f"{pgbackrest} start\n",
+    )
+
+
+# The repository as it is, below a file system on which nothing is free: what is there can be read, what is new finds no
+# space, and nothing that is there is touched. The server of pgBackRest sees it once its sandbox is made anew.
+FULL = """
+repository=$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)
+full="$RUN/full"
+"""
+
+
+def fill_repository() -> Effect:
+    """No space is left for the repository; the space of its real file system stays as it is."""
+    return Effect(
+        f"""{FULL}
+mkdir -p "$full"
+mount -t tmpfs -o size=64k,mode=0755 standfast-drill "$full"
+mkdir "$full/upper" "$full/work"
+chown --reference="$repository" "$full/upper"
+chmod --reference="$repository" "$full/upper"
+mount -t overlay -o "lowerdir=$repository,upperdir=$full/upper,workdir=$full/work" standfast-drill "$repository"
+dd if=/dev/zero of="$full/filler" bs=4k 2>/dev/null || test -s "$full/filler"
+systemctl restart pgbackrest.service
+server=$(systemctl show --property=MainPID --value pgbackrest.service)
+if nsenter --target "$server" --mount -- sh -c 'echo full >"$1"' - "$repository/standfast-drill" 2>/dev/null; then exit 1; fi
+test "$(nsenter --target "$server" --mount -- df --output=avail "$repository" | tail -n 1)" -eq 0
+""",
+        f"""{FULL}
+for place in "$repository" "$full"; do
+    while test "$(findmnt --noheadings --first-only --output=SOURCE --mountpoint "$place")" = standfast-drill; do
+        umount --lazy "$place"
+    done
+done
+systemctl restart pgbackrest.service
+""",
+        OVERLAY,
+    )
+
+
+def kill_backup(kind: str) -> Effect:
+    """SIGKILL to every process of a running backup."""
+    unit = backup_unit(kind)
+    return Effect(
+        f"""
+test "$(systemctl show --property=ActiveState --value {unit})" = activating
+systemctl kill --signal=KILL --kill-whom=all {unit}
+for attempt in $(seq 100); do
+    if systemctl --quiet is-failed {unit}; then exit 0; fi
+    sleep 0.05
+done
+exit 1
+"""
+    )
+
+
+def restart_databases() -> Effect:
+    """What an operator does for a setting that needs a restart: the replicas one by one, then the primary in place."""
+    restart = 'patronictl -c /etc/patroni/config.yml restart "$CLUSTER" --force'
+    return Effect(
+        f"""
+before=$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")
+{restart} --role=replica
+{restart} --role=primary
+test "$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")" != "$before"
+"""
     )
 
 

@@ -26,7 +26,9 @@ class Fault:
     seconds until it is healed, 0 where it heals by itself at once. fades: the class of standfast.timing within
     which a fault that outlasts has taken the service away; at once where it is empty. cuts_off: meanwhile
     nobody hears from the targets, whatever they hold. leader, vip: what becomes of them.
-    lossless: no request may fail at all.
+    lossless: no request may fail at all. archive: WAITS where WAL cannot reach the repository meanwhile. during: the
+    type of the backup that runs when the fault comes, none where it is empty. backup: the type of the one that must
+    succeed right after it, without hands; such a drill writes WAL besides.
     """
 
     name: str
@@ -41,8 +43,17 @@ class Fault:
     fades: str = ""
     cuts_off: bool = False
     lossless: bool = False
+    archive: str = ""
+    during: str = ""
+    backup: str = ""
     leader: str = STAYS
     vip: str = STAYS
+
+    @property
+    def backups(self) -> str:
+        """What must hold of WAL and backups, in a few words; that the archive has no gap holds for every fault."""
+        waits = ["WAL waits, no gap"] if self.archive == WAITS else ["no gap"]
+        return ", ".join([*waits, *([f"next {self.backup} succeeds"] if self.backup else [])])
 
 
 def _catalogue(*faults: Fault) -> Mapping[str, Fault]:
@@ -362,6 +373,63 @@ FAULTS = _catalogue(
         bound="bystander",
         effect=effects.cut_from("$REPOSITORY"),
         hold_s=30,
+        archive=WAITS,
+        backup="incr",
+    ),
+    Fault(
+        name="repo-full",
+        family="storage",
+        summary="no space is left for the backup repository for 45 s: WAL waits in the primary's queue",
+        targets="repository",
+        bound="bystander",
+        effect=effects.fill_repository(),
+        hold_s=45,
+        archive=WAITS,
+        backup="incr",
+    ),
+    Fault(
+        name="archive-failing",
+        family="storage",
+        summary="pgBackRest refuses to archive on the primary for 75 s",
+        targets="primary",
+        bound="bystander",
+        effect=effects.stop_archiving(),
+        hold_s=75,
+        archive=WAITS,
+        backup="incr",
+    ),
+    Fault(
+        name="backup-killed",
+        family="process",
+        summary="a full backup is killed with all its processes while it copies",
+        targets="repository",
+        bound="bystander",
+        effect=effects.kill_backup("full"),
+        during="full",
+        backup="full",
+    ),
+    Fault(
+        name="failover-in-backup",
+        family="process",
+        summary="Patroni and PostgreSQL of the primary are killed for 45 s while a full backup copies",
+        targets="primary",
+        bound="primary-host-loss",
+        effect=effects.crash_and_stay_down(PATRONI),
+        hold_s=45,
+        during="full",
+        backup="full",
+        leader=MOVES,
+    ),
+    Fault(
+        name="backup-in-rolling-restart",
+        family="operations",
+        summary="an operator restarts all databases, the primary last, while a full backup copies",
+        targets="primary",
+        bound="switchover",
+        effect=effects.restart_databases(),
+        during="full",
+        backup="full",
+        leader=EITHER,
     ),
     Fault(
         name="replica-lag",

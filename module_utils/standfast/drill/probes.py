@@ -23,6 +23,7 @@ class Periods:
     role: float = 0.1
     address: float = 0.05
     neighbour: float = 0.1
+    archiver: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,19 @@ class Probes:
         return events
 
 
-def arrange(topology: Mapping[str, Any], asking: Mapping[str, Any], periods: Periods) -> list[Probe]:
+def arrange(
+    topology: Mapping[str, Any], asking: Mapping[str, Any], periods: Periods, wal_bytes_s: int = 0
+) -> list[Probe]:
     """The probes of one cluster; `asking` are the ledger's connection, identity and timeout.
+
+    wal_bytes_s: how much WAL the primary writes besides, so that the archive has work.
 
     RefusedError if there is nothing for HTTP clients to ask.
     """
     return [
         *_clients(topology, asking, periods),
         *_balancers(topology, periods),
-        *_databases(topology, periods),
+        *_databases(topology, periods, wal_bytes_s),
         *_members(topology),
     ]
 
@@ -192,11 +197,12 @@ def _balancers(topology: Mapping[str, Any], periods: Periods) -> Iterator[Probe]
         yield Probe(balancer["name"], "addresses", {"addresses": virtual, "period_s": periods.address})
 
 
-def _databases(topology: Mapping[str, Any], periods: Periods) -> Iterator[Probe]:
-    port = topology["postgresql"]["port"]
+def _databases(topology: Mapping[str, Any], periods: Periods, wal_bytes_s: int) -> Iterator[Probe]:
+    server = {"directory": "/run/postgresql", "port": topology["postgresql"]["port"]}
     for database in topology["databases"]:
-        parameters = {"directory": "/run/postgresql", "port": port, "period_s": periods.role}
-        yield Probe(database["name"], "roles", parameters, user="postgres")
+        yield Probe(database["name"], "roles", {**server, "period_s": periods.role}, user="postgres")
+        archiver = {**server, "period_s": periods.archiver, "wal_bytes_s": wal_bytes_s}
+        yield Probe(database["name"], "archiver", archiver, user="postgres")
 
 
 def _members(topology: Mapping[str, Any]) -> Iterator[Probe]:

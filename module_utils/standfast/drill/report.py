@@ -36,12 +36,16 @@ COUNTS = {
     "refused, unknown, recovered": ["fail", "unknown", "recovered"],
     "lost": ["lost"],
     "phantom, resurrected, duplicated": ["phantom", "resurrected", "duplicated"],
+    "WAL segments that waited at once, failures": ["archive_waited", "archive_failures"],
+    "WAL segments that the archive lacks": ["archive_gap"],
 }
-HARM = {"lost", "phantom", "resurrected", "duplicated"}
+HARM = {"lost", "phantom", "resurrected", "duplicated", "archive_gap"}
 SECONDS = {
     "primaries' overlap": "primaries_overlap_s",
     "addresses' overlap": "holders_overlap_s",
     "redundant after": "redundant_s",
+    "WAL archived after": "archive_drained_s",
+    "next backup took": "backup_s",
     "client late by": "latest_s",
     "outage too long by at most": "uncertainty_s",
 }

@@ -22,14 +22,15 @@ from ..connections import Observers
 from ..health import Health, judge
 from ..inventory import ROOT, Inventory
 from . import targets
-from .checker import LATEST_S, STEADY_S
-from .effects import Effect, Need
+from .checker import DRAIN_S, LATEST_S, STEADY_S
+from .effects import CGROUP_FREEZER, Effect, Need
 from .faults import Fault
 from .history import now
 from .hosts import Clock, HostError, Hosts
 from .lock import LONGEST_S, Lock
 from .probes import Periods, Probes, arrange, first_client
 from .refusal import ImpossibleError, InterruptedDrillError, RefusedError
+from .repository import Repository
 
 # Without service for longer than this after the bound, the drill stops waiting for clients and says so.
 PATIENCE_S = 30.0
@@ -39,6 +40,8 @@ SERVED_S = 2.0
 REDUNDANT_WITHIN_S = 240.0
 # The undo fires by itself so long after it was due: the control machine may have died.
 UNDO_SLACK_S = 60
+# Where a fault is to be seen in the archive: a segment of the usual size in five seconds, twelve of them in a minute.
+WAL_BYTES_S = 16 * 2**20 // 5
 OBSERVE_EVERY_S = 2.0
 LOOK_EVERY_S = 0.5
 
@@ -136,6 +139,12 @@ class _Course:
         self.lock = Lock(self.hosts, self.client)
         self.databases = [database["name"] for database in self.topology["databases"]]
         self.balancers = [balancer["name"] for balancer in self.topology["balancers"]]
+        self.repository = Repository(
+            self.hosts,
+            self.topology["backup"]["name"],
+            self.topology["cluster_name"],
+            lambda host, query: self._ask(host, "postgres", query),
+        )
 
     def plan(self) -> list[str]:
         """The steps, and what is run on the targets."""
@@ -168,6 +177,7 @@ class _Course:
             self.events.append(self._header(probes))
             self._record(before, "before")
             self.cards, self.holder = self._cards(), str(self.events[-1]["holder"] or "")
+            self._look_at_archive(before, PATIENCE_S)
             try:
                 with self._probing(probes):
                     self._drill(probes)
@@ -205,21 +215,21 @@ class _Course:
         return [name for name, host in self.topology["hosts"].items() if not wanted.isdisjoint(host["functions"])]
 
     def fit(self, hosts: Sequence[str]) -> None:
-        """ImpossibleError if one of the hosts lacks what the fault's effect needs."""
-        need = self.fault.effect.need if self.fault.effect else None
-        if need is None:
-            return
-        lacking = [name for name in hosts if not self._has(name, need)]
-        if lacking:
-            raise ImpossibleError(
-                f"{', '.join(lacking)}: seen no {need.what}; expected it; mend: {self.fault.name} cannot do without"
-            )
+        """ImpossibleError if one of the hosts lacks what the fault's effect needs, or the repository what a slow backup does."""
+        wanted = [(name, self.fault.effect.need) for name in hosts if self.fault.effect]
+        wanted += [(self.repository.host, CGROUP_FREEZER)] if self.fault.during else []
+        for need in dict.fromkeys(need for _, need in wanted if need):
+            lacking = [name for name, what in wanted if what == need and not self._has(name, need)]
+            if lacking:
+                raise ImpossibleError(
+                    f"{', '.join(lacking)}: seen no {need.what}; expected it; mend: {self.fault.name} cannot do without"
+                )
 
     def _has(self, host: str, need: Need) -> bool:
         return self.hosts.shell(host, f"if {need.test}; then echo yes; fi").strip() == "yes"
 
     def _aim(self, health: Health) -> None:
-        facts = {**health.facts, "balancers": self.balancers}
+        facts = {**health.facts, "balancers": self.balancers, "repository": self.repository.host}
         self.fault, self.targets = targets.aim(self.fault, self.drill.target, facts, self.topology["hosts"])
         self.bound_s = self._predicted(self.fault.bound)
         self.fit(self.targets)
@@ -241,7 +251,7 @@ class _Course:
 
     def _clocks(self) -> None:
         members = [member["name"] for member in self.topology["etcd"]["members"]]
-        for name in dict.fromkeys([self.client, *self.databases, *self.balancers, *members]):
+        for name in dict.fromkeys([self.client, *self.databases, *self.balancers, *members, self.repository.host]):
             self.clocks[name] = self.hosts.clock(name)
 
     def _on_client(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +273,8 @@ class _Course:
         return setting(self.drill.known, host, variable)
 
     def _probes(self) -> Probes:
-        probes = arrange(self.topology, self._asking(), self.drill.periods)
+        wal_bytes_s = WAL_BYTES_S if self.fault.backup else 0
+        probes = arrange(self.topology, self._asking(), self.drill.periods, wal_bytes_s)
         return Probes(self.hosts, self.identity, probes, LONGEST_S)
 
     def _asking(self) -> dict[str, Any]:
@@ -307,6 +318,9 @@ class _Course:
             "fades_s": self._predicted(self.fault.fades) if self.fault.fades else 0.0,
             "cuts_off": self.fault.cuts_off,
             "lossless": self.fault.lossless,
+            "archive": self.fault.archive,
+            "during": self.fault.during,
+            "backup": self.fault.backup,
             # What Patroni may take to see, on a host that goes on, that another one leads.
             "demotion_s": patroni["loop_wait"] + patroni["retry_timeout"],
             "leader": self.fault.leader,
@@ -316,6 +330,7 @@ class _Course:
             "request_period_s": period.request,
             "role_period_s": period.role,
             "address_period_s": period.address,
+            "archiver_period_s": period.archiver,
             "timeout_s": self.drill.timeout_s,
             "probes": [[probe.host, probe.program] for probe in probes.probes],
         }
@@ -344,12 +359,16 @@ class _Course:
             raise InterruptedDrillError(f"clients were not served steadily within {PATIENCE_S:g} s")
         self.drill.say(f"  steady; {self.fault.name} on {', '.join(self.targets)}")
         with self._armed():
+            began = self._begin_backup()
             injected = self._inject()
+            self._end_of_backup(began)
             self._hold(injected, probes)
             self._heal()
         served = self._await_service(probes, since=self._now(), within=self.bound_s + PATIENCE_S, steady=SERVED_S)
         self.drill.say("  healed; clients are served" if served else "  healed; clients are NOT served")
-        self._await_redundancy()
+        if self.fault.backup:
+            self._back_up()
+        self._look_at_archive(self._await_redundancy(), DRAIN_S)
 
     def _variables(self, host: str) -> dict[str, str]:
         peers = [peer["address"] for peer in self.topology["databases"]]
@@ -362,6 +381,7 @@ class _Course:
             "ADDRESS": own["address"],
             "PEERS": ", ".join(others),
             "REPOSITORY": self.topology["backup"]["address"],
+            "CLUSTER": self.topology["cluster_name"],
             "ETCD_PORT": str(etcd["client_port"]),
             "ETCD_PEER_PORT": str(etcd["peer_port"]),
             "POSTGRESQL_PORT": str(postgresql["port"]),
@@ -499,7 +519,39 @@ class _Course:
             )
         )
 
-    def _await_redundancy(self) -> None:
+    def _begin_backup(self) -> dict[str, Any]:
+        """The backup that runs when the fault comes, if there is to be one."""
+        if not self.fault.during:
+            return {}
+        self.drill.say(f"  a {self.fault.during} backup copies")
+        return self.repository.begin(self.fault.during)
+
+    def _end_of_backup(self, began: Mapping[str, Any]) -> None:
+        """Until when it ran, or that it still did when the fault was there."""
+        if not began:
+            return
+        seen = self._on_client(began)
+        ended = self.repository.ended(self.fault.during)
+        end = self._now() if ended is None else self._on_client({"host": began["host"], "at": ended})["at"]
+        self.events.append({**seen, "end": end})
+
+    def _back_up(self) -> None:
+        """The next backup, as its timer would start it; what comes of it is the checker's to judge."""
+        began = self._now()
+        done = self.repository.back_up(self.fault.backup)
+        self.events.append({**done, "at": began, "end": self._now()})
+        self.drill.say(f"  the next {done['type']} backup: {done['result']}")
+
+    def _look_at_archive(self, health: Health, within_s: float) -> None:
+        """What is in the archive; nothing is known of one whose cluster has no leader."""
+        leader = health.facts["database"]["leader"]
+        if not leader:
+            return
+        before = next((event for event in self.events if event["event"] == "archive"), None)
+        looked = self.repository.look(leader, before["since"] if before else "", within_s)
+        self.events.append({**looked, "at": self._now(), "when": "after" if before else "before"})
+
+    def _await_redundancy(self) -> Health:
         began = time.monotonic()
         health = self._observe()
         while not health.well and time.monotonic() - began < REDUNDANT_WITHIN_S:
@@ -513,6 +565,7 @@ class _Course:
             if health.well
             else "  NOT redundant: " + "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
         )
+        return health
 
     def _finals(self) -> None:
         """The ledger as the primary has it, and as each member has it once it has replayed as much."""

@@ -63,6 +63,11 @@ def replica(facts: Facts) -> list[str]:
     return synchronous_replicas(facts)[:1]
 
 
+def repository(facts: Facts) -> list[str]:
+    """The host of the backup repository."""
+    return [facts["repository"]]
+
+
 def servers(facts: Facts) -> list[str]:
     """All balancers and all databases."""
     return balancers(facts) + [member["name"] for member in facts["database"]["members"]]
@@ -77,6 +82,7 @@ CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
     "etcd-leader": etcd_leader,
     "etcd-majority": etcd_majority,
     "primary-and-synchronous": primary_and_synchronous,
+    "repository": repository,
     "servers": servers,
 }
 
@@ -90,6 +96,7 @@ FUNCTIONS: Mapping[str, frozenset[str]] = {
     "etcd-leader": frozenset({"etcd"}),
     "etcd-majority": frozenset({"etcd"}),
     "primary-and-synchronous": frozenset({"database"}),
+    "repository": frozenset({"backup"}),
     "servers": frozenset({"balancer", "database"}),
 }
 
@@ -126,4 +133,4 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
     if set(found) == set(own):
         return fault, found
-    return replace(fault, bound=BYSTANDER, outlasts=False, fades="", leader=STAYS, vip=STAYS), found
+    return replace(fault, bound=BYSTANDER, outlasts=False, fades="", archive="", leader=STAYS, vip=STAYS), found

@@ -1,0 +1,77 @@
+"""The WAL archive as the checker sees it: which segments it has, which it must have, and what is missing between.
+
+Pure. A segment's number counts from the beginning of WAL, on all timelines alike, so that one with the number
+of a switch to a new timeline is there on both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+# `000000010000000000000001` of the archive's `000000010000000000000001-<checksum>.zst`; what is .partial is none.
+SEGMENT = re.compile(r"(?P<name>[0-9A-F]{24})-[0-9a-f]{40}(\.\w+)?")
+# A name has 32 bits of the position each in its second and third part.
+HALF = 2**32
+
+# First and last number of segments that follow each other, by the timeline as names have it.
+Ranges = Mapping[str, Sequence[Sequence[int]]]
+
+
+def number(segment: str, segment_bytes: int) -> int:
+    """A segment's number, from its name."""
+    return int(segment[8:16], 16) * (HALF // segment_bytes) + int(segment[16:24], 16)
+
+
+def name(timeline: int, segment: int, segment_bytes: int) -> str:
+    """The name of a segment on a timeline."""
+    whole, rest = divmod(segment, HALF // segment_bytes)
+    return f"{timeline:08X}{whole:08X}{rest:08X}"
+
+
+def position(lsn: str) -> int:
+    """Bytes from the beginning of WAL, from the notation `1/6B3749C8`."""
+    whole, rest = lsn.split("/")
+    return int(whole, 16) * HALF + int(rest, 16)
+
+
+def ranges(files: Iterable[str], segment_bytes: int) -> dict[str, list[list[int]]]:
+    """Which segments the files of an archive are; files of other kinds are none."""
+    found: dict[str, set[int]] = {}
+    for file in files:
+        if segment := SEGMENT.fullmatch(file):
+            found.setdefault(segment["name"][:8], set()).add(number(segment["name"], segment_bytes))
+    return {timeline: _joined(sorted(numbers)) for timeline, numbers in sorted(found.items())}
+
+
+def _joined(numbers: Sequence[int]) -> list[list[int]]:
+    breaks = [index for index, (before, after) in enumerate(pairwise(numbers), 1) if after != before + 1]
+    return [
+        [numbers[start], numbers[end - 1]]
+        for start, end in zip([0, *breaks], [*breaks, len(numbers)], strict=True)
+        if end > start
+    ]
+
+
+def forks(history: str) -> list[list[int]]:
+    """From a timeline's history file: each older timeline, and the position in bytes at which it was left."""
+    rows = (line.split() for line in history.splitlines())
+    return [[int(row[0]), position(row[1])] for row in rows if row and not row[0].startswith("#")]
+
+
+def missing(
+    held: Ranges, first: int, last: int, timeline: int, left: Sequence[Sequence[int]], segment_bytes: int
+) -> list[str]:
+    """Names of the segments from `first` to `last` that a restore would ask for in vain.
+
+    It follows `timeline` from the beginning: a segment in which an older one was left (`left`: timeline, position) is
+    read from the newer one, as PostgreSQL does (xlogrecovery.c, XLogFileReadAnyTLI).
+    """
+    absent = []
+    for segment in range(first, last + 1):
+        older = [old for old, at in left if at // segment_bytes > segment]
+        owner = min(older, default=timeline)
+        if not any(start <= segment <= end for start, end in held.get(f"{owner:08X}", ())):
+            absent.append(name(owner, segment, segment_bytes))
+    return absent
