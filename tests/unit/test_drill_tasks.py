@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -199,7 +200,7 @@ class Broken:
         self.asked = asked
 
     def run(self) -> None:
-        header = {"event": "drill", "fault": "switchover", "begun": "20260101T000000Z", "drill": str(id(self))}
+        header = {"event": "drill", "fault": "switchover", "begun": "20260101T000000Z", "drill": uuid.uuid4().hex}
         raise InterruptedDrillError("by hand" if self.asked else "a host is gone", [header], asked=self.asked)
 
 
