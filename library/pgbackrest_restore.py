@@ -256,7 +256,6 @@ def main() -> None:
         bin_directory=Path(wanted["bin_directory"]),
         port=wanted["port"],
         journal=restore.Journal(),
-        options=restore.beside_options(folder) if wanted["step"] == "beside" else (),
     )
     scratch = Scratch(
         lambda command: run(["runuser", f"--user={USER}", "--", *command]), wanted["stanza"], folder, owner=USER

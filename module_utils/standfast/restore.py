@@ -249,8 +249,6 @@ class Host:
     port: int
     journal: Journal
     mark: Path = STATE / "in-progress"
-    # For pgBackRest, where it is not as the cluster's own.
-    options: tuple[str, ...] = ()
     pause: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
 
@@ -356,7 +354,8 @@ class Host:
     def histories(self, stanza: Stanza, system_id: int, wish: Wish) -> dict[int, dict[int, int]]:
         """The histories of the timelines that backups are on, of the target's, and of the newest one.
 
-        The newest is found as PostgreSQL finds it: one after the other until one is missing.
+        The newest is found as PostgreSQL finds it: one after the other until one is missing. On a host without the
+        database's control file, by which pgBackRest finds its archive, none is known.
         """
         known = {timeline_of(backup.wal_stop) for backup in stanza.backups if backup.system_id == system_id}
         known |= {timeline_of(a.newest) for a in stanza.archives if a.newest and a.system_id == system_id}
@@ -369,7 +368,7 @@ class Host:
         return found
 
     def _history(self, timeline: int) -> dict[int, int] | None:
-        if timeline == 1:
+        if timeline == 1 or not (self.data_directory / "global/pg_control").exists():
             return None
         name = f"{timeline:08X}.history"
         with tempfile.TemporaryDirectory() as folder:
@@ -826,7 +825,6 @@ class Host:
             "--log-level-console=off",
             "--log-level-stderr=warn",
             "--no-log-timestamp",
-            *self.options,
             command,
             *arguments,
         )
@@ -858,11 +856,6 @@ def _other(begun: Plan, wanted: Target) -> InputError:
 
 
 # Beside the cluster
-
-
-def beside_options(folder: Path) -> tuple[str, ...]:
-    """What lets pgBackRest work for a scratch instance below a folder, on the repository host too."""
-    return "--reset-pg1-host", f"--pg1-path={folder / 'data'}", "--no-archive-async"
 
 
 def restore_beside(host: Host, scratch: Scratch, wish: Wish) -> dict[str, Any]:

@@ -94,6 +94,8 @@ def make(tmp_path: Path) -> Callable[..., Host]:
     data = tmp_path / "17" / "demo"
     (data / "pg_wal" / "archive_status").mkdir(parents=True)
     (data / "old").write_text("old", encoding="utf-8")
+    (data / "global").mkdir()
+    (data / "global/pg_control").touch()
 
     def build(**answers: Any) -> Host:
         said = {
@@ -253,6 +255,12 @@ def test_archive_that_does_not_answer_is_no_missing_history(make: Callable[..., 
     host = make(**{"archive-get": Completed(49, "", "ERROR: [049]: unable to connect")})
     with pytest.raises(RestoreError, match="unable to connect"):
         plan_of(host)
+
+
+def test_no_history_is_asked_for_without_the_database_that_tells_its_archive(make: Callable[..., Host]) -> None:
+    host = make(**{"archive-get": Completed(55, "", "ERROR: [055]: unable to open missing file")})
+    (host.data_directory / "global/pg_control").unlink()
+    assert plan_of(host).timeline == 1
 
 
 def test_restore_in_progress_goes_on_with_its_plan_and_no_other(make: Callable[..., Host]) -> None:

@@ -130,6 +130,9 @@ def test_a_restore_drill_passes(live: Live) -> None:
 
 def test_only_looking_touches_no_cluster(live: Live) -> None:
     sql(live, KEEP, WRITE.format("looked at"), MOMENT)
+    [backup] = live.names("backup")
+    # The latest is what is archived: this hands over the segment, and waits until it has arrived.
+    live.run(backup, f"runuser -u postgres -- pgbackrest --stanza={live.topology['cluster_name']} check")
     wall = live.well().facts["database"]
     look, remove = commands(ONLY_LOOK, "\n### ")
     said = play(live, look)
