@@ -135,15 +135,18 @@ def test_only_looking_touches_no_cluster(live: Live) -> None:
     live.run(backup, f"runuser -u postgres -- pgbackrest --stanza={live.topology['cluster_name']} check")
     wall = live.well().facts["database"]
     look, remove = commands(ONLY_LOOK, "\n### ")
-    said = play(live, look)
-    [ask] = {line.strip(' "-,') for line in said.splitlines() if "runuser -u postgres -- psql -h" in line}
     host = re.search(r"restore_to=(\w+)", look)
     assert host
-    database = live.setting(host[1], "drills_database")
-    command = re.sub(r" postgres$", "", ask)
-    assert "looked at" in live.run(host[1], f"{command} --dbname '{database}' --tuples-only --command '{READ}'")
-    play(live, remove)
-    assert not live.host(host[1]).file("/var/lib/standfast-beside").exists
+    try:
+        said = play(live, look)
+        [ask] = {line.strip(' "-,') for line in said.splitlines() if "runuser -u postgres -- psql -h" in line}
+        database = live.setting(host[1], "drills_database")
+        command = re.sub(r" postgres$", "", ask)
+        seen = live.run(host[1], f"{command} --dbname '{database}' --tuples-only --command '{READ}'")
+    finally:
+        play(live, remove)
+    assert "looked at" in seen
+    assert live.run(host[1], "find /var/lib/standfast-beside -mindepth 1") == ""
     assert live.well().facts["database"]["timeline"] == wall["timeline"]
 
 
