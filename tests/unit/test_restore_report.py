@@ -146,7 +146,10 @@ def test_report_refuses_what_is_no_history(tmp_path: Path) -> None:
     assert ended.value.code == 3 and "line 1 is no restore drill" in str(ended.value)
 
 
-def test_table_shows_every_drill_and_what_was_found_last(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_shows_every_drill_and_what_was_found_last(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     task.show(console(), "books", MIXED[:4])
     said = capsys.readouterr().out
     for part in ("2026-11-18 11:06 UTC", "pass", "void", "fail", "900 MiB", "64.0 MiB", "120.0", FOUND):
