@@ -372,7 +372,9 @@ def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
     """All verdicts of a suite, a line each."""
     made = Table(title=f"{topology['cluster_name']}, profile {topology['profile']['name']}", title_justify="left")
     for name in ("fault", "outcome", "database s", "web s", "bound s", "lost", "WAL gap", "redundant s"):
-        made.add_column(name, justify="left" if name in ("fault", "outcome") else "right")
+        made.add_column(
+            name, justify="left" if name in ("fault", "outcome") else "right", no_wrap=name in ("fault", "outcome")
+        )
     for verdict in verdicts:
         figures = [
             f"{verdict.figures[name]:{form}}" if name in verdict.figures else "-"
