@@ -451,6 +451,15 @@ def installed() -> bool:
     return Path(EXECUTABLE).exists()
 
 
+def command_line(stanza: str, *words: str) -> list[str]:
+    """A command of pgBackRest that says nothing but its result, and on standard error what went wrong.
+
+    :param words: options, the command, and its own arguments, which come last.
+    """
+    logs = ("--log-level-console=off", "--log-level-stderr=warn", "--no-log-timestamp")
+    return [EXECUTABLE, f"--stanza={stanza}", *logs, *words]
+
+
 class Repository:
     """One stanza of the repositories of this host, through the command line as user postgres."""
 
@@ -513,14 +522,7 @@ class Repository:
         completed = self._run(
             [
                 *self._become,
-                EXECUTABLE,
-                f"--stanza={self._name}",
-                "--log-level-console=off",
-                "--log-level-stderr=warn",
-                "--no-log-timestamp",
-                *options,
-                command,
-                *paths,
+                *command_line(self._name, *options, command, *paths),
             ]
         )
         if completed.code != 0:

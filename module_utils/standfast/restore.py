@@ -819,15 +819,7 @@ class Host:
         return done.stdout
 
     def _pgbackrest(self, command: str, *arguments: str) -> Completed:
-        return self._postgres(
-            pgbackrest.EXECUTABLE,
-            f"--stanza={self.stanza}",
-            "--log-level-console=off",
-            "--log-level-stderr=warn",
-            "--no-log-timestamp",
-            command,
-            *arguments,
-        )
+        return self._postgres(*pgbackrest.command_line(self.stanza, command, *arguments))
 
     def _postgres(self, *command: str) -> Completed:
         return self.run(["runuser", f"--user={pgbackrest.USER}", "--", *command])
