@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap up down status check lint docs test sabotage mutants lock distclean
+.PHONY: help bootstrap up down status check lint docs test endurance sabotage mutants lock distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,7 +63,11 @@ test: browser check ## everything that CI runs
 	python -m tests.sabotage
 	pytest tests/lab/live
 	molecule destroy
-	molecule test --all
+	molecule test --all --exclude reboot
+
+endurance: browser ## all molecule scenarios, with every fault of the catalogue
+	molecule destroy
+	STANDFAST_DRILLS=all molecule test --all
 
 sabotage: bootstrap ## break the project and a running lab, one thing at a time: a test must notice each
 	@python -m tests.sabotage --inventory $(INVENTORY)

@@ -118,16 +118,17 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
 
 
 @task(
+    positional=["fault"],
     help={
         **RUNNING,
         "fault": "a name from drill.list",
         "target": "another host than the fault's own: primary, replica, vip-holder, or a host's name",
         "dry-run": "say what would be done, and do nothing",
-    }
+    },
 )
 def run(
     context: Context,  # noqa: ARG001
-    fault: str,
+    fault: str = "",
     inventory: str = "inventories/lab",
     cluster: str = "",
     target: str = "",
@@ -233,7 +234,9 @@ def range_of(inventory: str, histories: str, periods: Periods | None = None) -> 
 def _known(names: Sequence[str]) -> None:
     for name in names:
         if name not in FAULTS:
-            raise RefusedError(f"fault: seen {name}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list")
+            raise RefusedError(
+                f"fault: seen {name or 'none'}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list"
+            )
 
 
 def chosen(faults: str, tag: str, seed: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,9 @@ class Judgement:
 
 
 def judgements(scenario: Path) -> list[Judgement]:
-    """What the scenario in this folder drills."""
+    """What the scenario in this folder drills, as molecule/drills.yml chooses it."""
     plays = yaml.safe_load((scenario / "side_effect.yml").read_text(encoding="utf-8"))
     play = next(play for play in plays if "drills" in play.get("vars", {}))
     folder = ROOT / play["vars"]["drills_histories"]
-    return [Judgement(fault, folder) for fault in play["vars"]["drills"]]
+    besides = play["vars"]["drills_besides"] if os.environ.get("STANDFAST_DRILLS") == "all" else []
+    return [Judgement(fault, folder) for fault in [*play["vars"]["drills"], *besides]]

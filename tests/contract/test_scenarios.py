@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from standfast.drill.faults import FAULTS
 
 from tests.contract.repository import ROOT
 
@@ -12,6 +14,27 @@ from tests.contract.repository import ROOT
 LAB_OWNER = "default"
 
 SCENARIOS = sorted(path.parent for path in (ROOT / "molecule").glob("*/molecule.yml") if path.parent.name != LAB_OWNER)
+
+
+# A minute each: what CI has time for.
+MOST_DRILLS_IN_CI = 10
+
+
+def drilled(variable: str) -> list[str]:
+    """What the scenarios' side effects name."""
+    plays = [
+        play
+        for path in sorted(ROOT.glob("molecule/*/side_effect.yml"))
+        for play in yaml.safe_load(path.read_text("utf-8"))
+    ]
+    return [fault for play in plays for fault in play.get("vars", {}).get(variable, [])]
+
+
+def test_every_fault_is_drilled_by_one_scenario_and_a_few_of_each_family_in_ci() -> None:
+    core, besides = drilled("drills"), drilled("drills_besides")
+    assert sorted(core + besides) == sorted(FAULTS)
+    assert len(core) <= MOST_DRILLS_IN_CI
+    assert {FAULTS[name].family for name in core} == {fault.family for fault in FAULTS.values()}
 
 
 def test_there_are_scenarios() -> None:

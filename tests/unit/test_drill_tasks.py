@@ -97,6 +97,7 @@ def refusal(task: Callable[..., None], **given: Any) -> str:
         (drill.run, {"fault": "meteor"}, "fault: seen meteor; expected one of balancer-freeze"),
         (drill.run, {"fault": "switchover"}, "cluster: seen nothing; expected lab"),
         (drill.run, {"fault": "switchover", "cluster": "production"}, "cluster: seen production; expected lab"),
+        (drill.run, {}, "fault: seen none; expected one of balancer-freeze"),
         (drill.suite, {"faults": "switchover,meteor"}, "fault: seen meteor"),
         (drill.suite, {"faults": "switchover", "tag": "host"}, "faults, tag: seen both; expected one"),
         (drill.suite, {"tag": "weather"}, "tag: seen weather; expected some of host, network"),
@@ -315,6 +316,19 @@ def test_suite_ends_when_the_service_is_not_fit(
     out = capsys.readouterr().out
     assert f"etcd-member: {NOT_WELL}" in out
     assert "not run: etcd-member, vip-handover" in out
+
+
+def test_defect_of_a_drill_is_no_verdict_on_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: Drill) -> None:
+        raise KeyError("holder")
+
+    monkeypatch.setattr(Drill, "run", broken)
+    with pytest.raises(Exit, match="a defect of standfast itself; nothing is proven") as left:
+        drill.run.body(Context(), inventory=LAB, cluster="lab", fault="switchover", histories=str(tmp_path))  # type: ignore[attr-defined]
+    assert left.value.code == 2
+    assert "KeyError: 'holder'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
