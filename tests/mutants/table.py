@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from standfast.drill import archive
-from standfast.drill.checker import CONVERGENCE_S, DRAIN_S, FAIL, LATEST_S, VOID
+from standfast.drill.checker import CONVERGENCE_S, DRAIN_S, FAIL, MARGIN_S, VOID
 
 from tests.unit.drill_histories import Event, Events
 
@@ -94,7 +94,7 @@ class Story:
 
     def too_long(self) -> float:
         """When an address that nobody holds since the fault has been away for longer than is allowed."""
-        return self.injected + self.bound + 2 * float(self.header["address_period_s"]) + LATEST_S + 0.1
+        return self.injected + self.bound + 2 * float(self.header["address_period_s"]) + MARGIN_S + 0.1
 
     def hosts(self, program: str) -> list[str]:
         """Where a probe runs."""
@@ -537,17 +537,17 @@ def outage(story: Story, asked: Events, slack: float) -> None:
 
 @mutant(SAFETY)
 def writes_away_a_little_too_long(story: Story) -> None:
-    outage(story, story.of("write"), 2 * story.header["write_period_s"] + LATEST_S)
+    outage(story, story.of("write"), 2 * story.header["write_period_s"] + MARGIN_S)
 
 
 @mutant(SAFETY)
 def web_away_a_little_too_long(story: Story) -> None:
-    outage(story, story.of("request"), 2 * story.header["request_period_s"] + LATEST_S)
+    outage(story, story.of("request"), 2 * story.header["request_period_s"] + MARGIN_S)
 
 
 @mutant(SAFETY)
 def one_writer_away_too_long(story: Story) -> None:
-    slack = 2 * story.header["write_period_s"] + LATEST_S + story.header["timeout_s"]
+    slack = 2 * story.header["write_period_s"] + MARGIN_S + story.header["timeout_s"]
     outage(story, story.of("write", worker=story.rng.choice(["session", "reconnect"])), slack)
 
 
@@ -1068,7 +1068,7 @@ def no_pulse(story: Story) -> None:
 
 @mutant(EVIDENCE)
 def late_client(story: Story) -> None:
-    story.any("pulse")["late_s"] = 0.9
+    story.any("pulse")["late_s"] = 0.11
 
 
 @mutant(EVIDENCE)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from standfast.drill import watch, watcher
-from standfast.drill.checker import LATEST_S
+from standfast.drill.checker import MARGIN_S
 from standfast.drill.hosts import HostError
 from standfast.drill.programs import canary, ledger
 from standfast.drill.programs.canary import Edge, Record, Service, Writes
@@ -263,7 +263,7 @@ def test_pause_of_known_length_is_measured_to_two_periods(silent: bool, tmp_path
     longest = {one.service: one for one in sorted(found.incidents, key=lambda incident: incident.length_s)}
     for name in ("writes", "web"):
         incident = longest[name]
-        assert abs(incident.length_s - known) <= 2 * PERIOD_S + LATEST_S / 5, f"{incident}, in truth {known:.3f} s"
+        assert abs(incident.length_s - known) <= 2 * PERIOD_S + MARGIN_S / 5, f"{incident}, in truth {known:.3f} s"
         assert incident.reason and not incident.cut
         assert (incident.kind, incident.plan) == (
             ("drill", "postgres-crash, begun by somebody") if silent else ("unplanned", "")

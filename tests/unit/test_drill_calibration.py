@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standfast.drill.checker import LATEST_S, Window, failed_s, outage
+from standfast.drill.checker import MARGIN_S, Window, failed_s, outage
 from standfast.drill.probes import Periods, Probes
 
 from tests.unit.toys import Database, Toy, Web, serving
@@ -22,8 +22,8 @@ PAUSE_S = 2.0
 # Before the pause, and after it.
 SERVED_S = 1.0
 PERIODS = Periods()
-# A busy machine wakes threads so late; in a drill, where LATEST_S are too much, the verdict says so.
-LATE_S = LATEST_S / 5
+# A busy machine wakes threads so late; in a drill, where MARGIN_S are too much, the verdict says so.
+LATE_S = MARGIN_S / 5
 
 
 @contextmanager

@@ -15,10 +15,24 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from standfast.drill import history
-from standfast.drill.checker import FAIL, PASS, VOID, Gap, Span, Verdict, check, longest_gap, overlaps, spans, uncovered
+from standfast.drill.checker import (
+    FAIL,
+    LATEST_S,
+    MARGIN_S,
+    PASS,
+    VOID,
+    Gap,
+    Span,
+    Verdict,
+    check,
+    longest_gap,
+    overlaps,
+    spans,
+    uncovered,
+)  # fmt: skip
 
 from tests.mutants import hunt
-from tests.mutants.table import EVIDENCE, MUTANTS, SAFETY, UNSEEN, Mutant, Story
+from tests.mutants.table import EVIDENCE, MUTANTS, SAFETY, UNSEEN, Mutant, Story, outage
 from tests.unit.drill_histories import FAULTS, Case, Events, cases, draw, simulate
 
 # One of each kind of fault.
@@ -254,6 +268,18 @@ def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
     events[0] |= {"leader": "waits", "targets": [story.before["leader"]]}
     story.one("phase", name="healed")["at"] = story.redundant - 2
     assert any(f"{story.after['leader']} led while" in finding for finding in check(events).findings)
+
+
+def test_pauses_of_a_client_that_was_too_late_are_no_harm_but_prove_nothing() -> None:
+    """Up to what a client may be late, an outage is judged as it was measured."""
+    outcomes = {}
+    for late in (LATEST_S, LATEST_S + 0.2):
+        events = of_kind("crash_with_failover")
+        story = Story(events, random.Random(0))
+        outage(story, story.of("request"), 2 * story.header["request_period_s"] + MARGIN_S + 0.1)
+        story.any("pulse")["late_s"] = late
+        outcomes[late] = check(events).outcome
+    assert list(outcomes.values()) == [FAIL, VOID]
 
 
 def test_gap_that_never_closes_is_told() -> None:

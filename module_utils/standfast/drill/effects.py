@@ -415,6 +415,16 @@ def cut_from(addresses: str) -> Effect:
     return drop(f"ip saddr {{ {addresses} }}", f"ip daddr {{ {addresses} }}")
 
 
+def hear_nothing_of_peers() -> Effect:
+    """Drop what comes from the other database and etcd hosts; what goes to them arrives."""
+    return drop("ip saddr { $PEERS }", "")
+
+
+def hear_no_vrrp() -> Effect:
+    """Drop the advertisements of VRRP that come in; the host's own are heard."""
+    return drop("meta l4proto vrrp", "")
+
+
 def cut_vrrp() -> Effect:
     """Drop the advertisements of VRRP, both ways."""
     both = "meta l4proto vrrp"

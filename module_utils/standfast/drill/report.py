@@ -23,7 +23,7 @@ from ..health import Table
 from ..timing import BYSTANDER
 from . import availability, tables
 from .availability import TAIL, Lack, loss_at_most
-from .checker import FAIL, LATEST_S, PASS, VOID, Event, History, Verdict, check
+from .checker import FAIL, MARGIN_S, PASS, VOID, Event, History, Verdict, check
 from .faults import FAULTS
 from .pictures import Distribution, Timeline, distribution, timeline
 
@@ -289,7 +289,7 @@ def html(drills: Sequence[Judged]) -> str:
             lost=lost,
             loss_bound=loss_at_most(len(lost)) if lost else None,
             confidence=1 - TAIL,
-            pause=LATEST_S,
+            pause=MARGIN_S,
             years=years(drills),
             notes=list(tables.notes()),
             repair=tables.duration(tables.REPAIR_H),

@@ -22,7 +22,7 @@ from ..connections import Observers
 from ..health import Health, judge
 from ..inventory import ROOT, Inventory
 from . import targets
-from .checker import DRAIN_S, LATEST_S, STEADY_S
+from .checker import DRAIN_S, MARGIN_S, STEADY_S
 from .effects import CGROUP_FREEZER, Effect, Need
 from .faults import Fault
 from .history import now
@@ -640,10 +640,10 @@ def ledger_connection(topology: Mapping[str, Any], setting: Callable[[str], Any]
 
 def _served(lines: Sequence[Mapping[str, Any]], steady: float, now: float) -> bool:
     """Whether the last lines reach back for so long, up to now, and none of them failed."""
-    recent = [line for line in lines if line["at"] >= now - steady - LATEST_S]
+    recent = [line for line in lines if line["at"] >= now - steady - MARGIN_S]
     return (
         bool(recent)
         and all(line["outcome"] == "ok" for line in recent)
-        and recent[0]["at"] <= now - steady + LATEST_S
-        and max(line["end"] for line in recent) >= now - 2 * LATEST_S
+        and recent[0]["at"] <= now - steady + MARGIN_S
+        and max(line["end"] for line in recent) >= now - 2 * MARGIN_S
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..inventory import Inventory
 from . import lock
-from .checker import LATEST_S
+from .checker import MARGIN_S
 from .hosts import HostError, Hosts
 from .probes import Probes, first_client, web_server
 from .refusal import RefusedError
@@ -99,7 +99,7 @@ def parameters(known: Inventory, topology: Mapping[str, Any], period_s: float) -
         "name": client,
         "period_s": period_s,
         "timeout_s": TIMEOUT_S,
-        "late_s": LATEST_S,
+        "late_s": MARGIN_S,
         "connection": {**connection, "application_name": "standfast-watch", "options": options},
         "web": web_server(topology),
         "drill_unit": f"/run/systemd/transient/{lock.UNIT}",
