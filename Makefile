@@ -63,7 +63,7 @@ test: browser check ## everything that CI runs
 	python -m tests.sabotage
 	pytest tests/lab/live
 	molecule destroy
-	molecule test --all --exclude reboot
+	molecule test --all --exclude reboot --exclude disasters
 
 endurance: browser ## all molecule scenarios, with every fault of the catalogue
 	molecule destroy

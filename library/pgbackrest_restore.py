@@ -14,6 +14,7 @@ options:
   step:
     description:
       - V(look) says what there is, V(plan) what a restore would do, or why it is refused. Both change nothing.
+      - V(take) makes O(run) the only run of the playbook that goes on; one that was begun before it ends at its next step.
       - V(begin) opens the journal, V(hold) keeps Patroni from starting on this host, V(halt) stops it and PostgreSQL.
       - V(drain) archives WAL that waits, V(aside) renames the old data, V(restore) lets pgBackRest restore,
         V(recover) runs PostgreSQL alone until it has reached the target and has been promoted.
@@ -25,7 +26,7 @@ options:
       - V(witness) appends the restore to the witness' record on the repository host.
     type: str
     required: true
-    choices: [look, plan, begin, hold, halt, drain, aside, restore, recover, settle, release, clone, finish, back, rejoin, beside, remove, witness]
+    choices: [look, plan, take, begin, hold, halt, drain, aside, restore, recover, settle, release, clone, finish, back, rejoin, beside, remove, witness]
   stanza:
     description: The name of the cluster in the repository, and in Patroni.
     type: str
@@ -49,6 +50,13 @@ options:
       - Step V(plan) needs it.
     type: dict
     default: {}
+  run:
+    description:
+      - What tells this run of the playbook from others. Of two operators at once one waits until the other's step is done, and
+        the one who came last goes on alone.
+      - All steps but V(look), V(plan), V(beside), V(remove) and V(witness) need it.
+    type: str
+    default: ""
   member:
     description: This member's name in Patroni, for step V(plan).
     type: str
@@ -120,6 +128,7 @@ EXAMPLES = r"""
 - name: Open the journal
   pgbackrest_restore:
     step: begin
+    run: "{{ run }}"
     stanza: main
     data_directory: /var/lib/postgresql/17/main
     plan: "{{ planned.plan }}"
@@ -217,7 +226,7 @@ from ansible.module_utils.standfast.scratch import Scratch, ScratchError
 
 def main() -> None:
     steps = (
-        *("look", "plan", "begin", "hold", "halt", "drain", "aside", "restore", "recover", "settle"),
+        *("look", "plan", "take", "begin", "hold", "halt", "drain", "aside", "restore", "recover", "settle"),
         *("release", "clone", "finish", "back", "rejoin", "beside", "remove", "witness"),
     )
     module = AnsibleModule(
@@ -228,6 +237,7 @@ def main() -> None:
             bin_directory=dict(type="path", default="/usr/lib/postgresql/17/bin"),
             port=dict(type="int", default=5432),
             target=dict(type="dict", default={}),
+            run=dict(type="str", default=""),
             member=dict(type="str", default=""),
             led=dict(type="bool", default=False),
             gives_up=dict(type="int"),
@@ -298,6 +308,17 @@ def take(module: AnsibleModule, host: restore.Host, scratch: Scratch) -> dict[st
         return {"changed": there}
     if module.check_mode:
         return {"changed": restore.would_change(step, host)}
+    if step == "witness":
+        line = restore.witness_line(restore.Plan.of(wanted["plan"]), wanted["recovered"])
+        return {"changed": restore.record(Path(wanted["record"]), line)}
+    with host.journal.held(wanted["run"], takes_over=step == "take"):
+        return {"changed": True} if step == "take" else advance(module, host)
+
+
+def advance(module: AnsibleModule, host: restore.Host) -> dict[str, Any]:
+    """Take a step that the journal knows of; the module's result."""
+    wanted = module.params
+    step: str = wanted["step"]
     if step == "begin":
         plan = restore.Plan.of(wanted["plan"])
         changed = host.begin(plan)
@@ -309,9 +330,6 @@ def take(module: AnsibleModule, host: restore.Host, scratch: Scratch) -> dict[st
     if step in ("settle", "back"):
         dcs = dcs_of(wanted)
         return {"changed": host.settle(dcs) if step == "settle" else host.go_back(dcs)}
-    if step == "witness":
-        line = restore.witness_line(restore.Plan.of(wanted["plan"]), wanted["recovered"])
-        return {"changed": restore.record(Path(wanted["record"]), line)}
     changes = {
         "hold": lambda: host.hold(wanted["plan"]),
         "halt": host.halt,

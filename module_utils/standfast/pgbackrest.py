@@ -487,13 +487,25 @@ class Repository:
 
         A history is archived at the promotion, before any WAL of its timeline.
         """
-        folder = f"archive/{self._name}/{archive.database}"
-        where = f"--repo={archive.repository}"
-        names = json.loads(self._command("repo-ls", where, "--filter=[.]history$", "--output=json", paths=[folder]))
-        newest = max((name for name in names if name != "."), default=None)
-        if newest is None:
-            return 1, ""
-        return int(newest[:8], 16), self._command("repo-get", where, paths=[f"{folder}/{newest}"])
+        newest = max(self.timelines(archive), default=1)
+        return newest, self.history(archive, newest) if newest > 1 else ""
+
+    def timelines(self, archive: Archive) -> set[int]:
+        """The timelines of a database that have a history file; the first one has none."""
+        filtered = ("--filter=[.]history$", "--output=json")
+        names = json.loads(self._command("repo-ls", *self._at(archive), *filtered, paths=[self._folder(archive)]))
+        return {int(name[:8], 16) for name in names if name != "."}
+
+    def history(self, archive: Archive, timeline: int) -> str:
+        """The history file of a timeline. Unlike `archive-get` this needs no database on this host."""
+        path = f"{self._folder(archive)}/{timeline:08X}.history"
+        return self._command("repo-get", *self._at(archive), paths=[path])
+
+    def _at(self, archive: Archive) -> tuple[str]:
+        return (f"--repo={archive.repository}",)
+
+    def _folder(self, archive: Archive) -> str:
+        return f"archive/{self._name}/{archive.database}"
 
     def create(self) -> None:
         """Create the stanza, or find that it fits the database."""

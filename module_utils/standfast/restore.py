@@ -9,13 +9,14 @@ DCS have nothing of it, and a rollback is a rename.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,25 @@ class Journal:
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         entries = [*self.entries(), {"step": step, "at": round(time.time(), 3), **facts}]
         place(self.path, "".join(f"{json.dumps(entry)}\n" for entry in entries))
+
+    @contextmanager
+    def held(self, run: str, *, takes_over: bool = False) -> Iterator[None]:
+        """For a step of one run of the playbook: those of others wait. The run that came last is the only one that goes on.
+
+        RestoreError for a run that another one has taken over from. The kernel lets go of the lock when its holder dies.
+        """
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        owner = self.path.with_name("run")
+        with self.path.with_name("lock").open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if takes_over:
+                place(owner, run)
+            elif not owner.exists() or owner.read_text(encoding="utf-8") != run:
+                raise RestoreError(
+                    "another run of the playbook took this restore over; expected to be the only one;"
+                    " mend: leave it to whoever began that, or run this again when it has ended"
+                )
+            yield
 
     def close(self, step: str) -> None:
         """End: the history keeps the lines, and nothing is in progress any more."""
@@ -354,30 +374,18 @@ class Host:
     def histories(self, stanza: Stanza, system_id: int, wish: Wish) -> dict[int, dict[int, int]]:
         """The histories of the timelines that backups are on, of the target's, and of the newest one.
 
-        The newest is found as PostgreSQL finds it: one after the other until one is missing. On a host without the
-        database's control file, by which pgBackRest finds its archive, none is known.
+        The newest is found as PostgreSQL finds it: one after the other until one is missing.
         """
-        known = {timeline_of(backup.wal_stop) for backup in stanza.backups if backup.system_id == system_id}
-        known |= {timeline_of(a.newest) for a in stanza.archives if a.newest and a.system_id == system_id}
-        newest = max(known, default=1)
-        known |= {wish.target.timeline or newest}
-        found = {number: history for number in sorted(known) if (history := self._history(number)) is not None}
-        while (history := self._history(newest + 1)) is not None:
+        archives = [archive for archive in stanza.archives if archive.system_id == system_id]
+        used = {timeline_of(backup.wal_stop) for backup in stanza.backups if backup.system_id == system_id}
+        used |= {timeline_of(archive.newest) for archive in archives if archive.newest}
+        repository = pgbackrest.Repository(self.run, self.stanza)
+        there = {number: archive for archive in archives for number in repository.timelines(archive)}
+        newest = max(used, default=1)
+        while newest + 1 in there:
             newest += 1
-            found[newest] = history
-        return found
-
-    def _history(self, timeline: int) -> dict[int, int] | None:
-        if timeline == 1 or not (self.data_directory / "global/pg_control").exists():
-            return None
-        name = f"{timeline:08X}.history"
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.chown(folder, pgbackrest.USER)
-            wanted = Path(folder, name)
-            done = self._pgbackrest("archive-get", name, str(wanted))
-            if done.code not in (0, 1):
-                raise RestoreError(f"pgbackrest archive-get {name}: {pgbackrest.explain(done)}")
-            return parse_history(wanted.read_text(encoding="utf-8")) if wanted.exists() else None
+        wanted = {*used, wish.target.timeline or newest, newest} & there.keys()
+        return {number: parse_history(repository.history(there[number], number)) for number in sorted(wanted)}
 
     def _obstacles(self) -> Iterator[InputError]:
         folder = self.data_directory
@@ -465,7 +473,7 @@ class Host:
 
     def drain(self) -> list[str]:
         """Bring WAL that waits into the archive; what was brought. PostgreSQL does not run."""
-        plan = self._planned()
+        plan = self._forward()
         if self.journal.entry("aside") or plan.gives_up:
             return []
         waiting = sorted(path.stem for path in self.data_directory.glob("pg_wal/archive_status/*.ready"))
@@ -480,7 +488,7 @@ class Host:
 
     def set_aside(self) -> bool:
         """Rename the old data and make room for the new; False if that is done."""
-        plan = self._planned()
+        plan = self._forward()
         if self.journal.entry("aside"):
             return False
         if self._server_runs():
@@ -499,7 +507,7 @@ class Host:
 
     def restore(self) -> bool:
         """Let pgBackRest restore, in a unit that outlives this process; False if that is done."""
-        plan = self._planned()
+        plan = self._forward()
         if self.journal.entry("restored"):
             return False
         # Whoever began it may have lost its play, and has noted the end by now.
@@ -534,7 +542,7 @@ class Host:
 
     def recover(self) -> bool:
         """Run PostgreSQL alone until it has reached the target and has been promoted; False if it is beyond that."""
-        plan = self._planned()
+        plan = self._forward()
         if self.journal.entry("settled"):
             return False
         began = self.clock()
@@ -618,7 +626,7 @@ class Host:
 
     def settle(self, dcs: Dcs) -> bool:
         """Stop the lone server and let archive and DCS know of the new timeline; False if that is done."""
-        plan = self._planned()
+        plan = self._forward()
         recovered = self.journal.entry("recovered")
         if self.journal.entry("settled") or recovered is None:
             return False
@@ -649,7 +657,7 @@ class Host:
 
     def release(self) -> bool:
         """Let Patroni start with the restored data; False if it may."""
-        self._planned()
+        self._forward()
         if not self.journal.entry("settled"):
             raise RestoreError("the restored database is not settled; expected step settle before release")
         if self.journal.entry("released"):
@@ -748,6 +756,15 @@ class Host:
         return self.free()
 
     # -- running things
+
+    def _forward(self) -> Plan:
+        """The plan, which nobody is taking back meanwhile."""
+        plan = self._planned()
+        if self.journal.entry("rollback"):
+            raise RestoreError(
+                "the restore is being taken back; expected one that goes on; mend: let whoever began that end it, with -e rollback=yes"
+            )
+        return plan
 
     def _planned(self) -> Plan:
         plan = self.journal.plan()

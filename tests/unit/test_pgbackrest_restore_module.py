@@ -57,10 +57,11 @@ def module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 def test_journal_is_opened_once_and_seen(module: Module) -> None:
     assert module("look")["plan"] is None
-    first = module("begin", plan=PLAN)
+    module("take", run="1")
+    first = module("begin", run="1", plan=PLAN)
     assert first["changed"]
     assert first["diff"]["after"] == "time 2026-11-28 11:29:46.940957+00 from backup 20261128-112212F on db1\n"
-    assert not module("begin", plan=PLAN)["changed"]
+    assert not module("begin", run="1", plan=PLAN)["changed"]
     seen = module("look")
     assert seen["plan"] == PLAN
     assert seen["steps"] == ["begun"]
@@ -91,4 +92,13 @@ def test_failed_step_says_why(module: Module, monkeypatch: pytest.MonkeyPatch) -
         raise restore.RestoreError("PostgreSQL did not reach latest")
 
     monkeypatch.setattr(Host, "recover", fail)
-    assert module("recover")["msg"] == "PostgreSQL did not reach latest"
+    module("take", run="1")
+    assert module("recover", run="1")["msg"] == "PostgreSQL did not reach latest"
+
+
+def test_step_of_an_earlier_run_is_refused(module: Module) -> None:
+    for run in ("earlier", "later"):
+        assert module("take", run=run)["changed"]
+    result = module("begin", run="earlier", plan=PLAN)
+    assert "another run of the playbook took this restore over" in result["msg"]
+    assert module("look")["plan"] is None

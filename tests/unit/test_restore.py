@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from standfast import pgbackrest, restore
 from standfast.errors import InvalidInput
 from standfast.etcd import UnansweredError
-from standfast.pgbackrest import Completed
+from standfast.pgbackrest import Completed, PgbackrestError
 from standfast.recovery import Kind, Target, Wish
 from standfast.restore import Dcs, Host, Journal, Plan, RestoreError, explain_recovery, settled_problem
 
@@ -103,7 +104,7 @@ def make(tmp_path: Path) -> Callable[..., Host]:
             "pg_ctl status": Completed(3, "", ""),
             "info --set": Completed(0, json.dumps([{"backup": [{"label": INCR}]}]), ""),
             " info": Completed(0, captured("info-three-backups.json"), ""),
-            "archive-get": Completed(1, "", ""),
+            "repo-ls": Completed(0, "{}", ""),
             "systemctl show --property=ActiveState": Completed(0, "inactive\n", ""),
             "systemctl": OK,
             "systemctl cat": Completed(0, f"AssertPathExists=!{tmp_path}/state/in-progress", ""),
@@ -236,31 +237,35 @@ def test_database_that_may_go_is_given_up(make: Callable[..., Host]) -> None:
     assert plan.system_id == SYSTEM
 
 
-def test_histories_are_followed_to_the_newest_timeline(make: Callable[..., Host]) -> None:
-    histories = {"00000002.history": "1\t0/E800000\tx\n", "00000003.history": "1\t0/E800000\tx\n2\t0/F800000\tx\n"}
+HISTORIES = {"00000002.history": "1\t0/E800000\tx\n", "00000003.history": "1\t0/E800000\tx\n2\t0/F800000\tx\n"}
 
-    def archive_get(words: list[str]) -> Completed:
-        if words[-2] not in histories:
-            return Completed(1, "", "")
-        Path(words[-1]).write_text(histories[words[-2]], encoding="utf-8")
-        return OK
 
-    host = make(**{"archive-get": archive_get})
+def repository_with(*names: str) -> dict[str, Any]:
+    return {
+        "repo-ls": Completed(0, json.dumps({".": {}, **{name: {} for name in names}}), ""),
+        "repo-get": lambda words: Completed(0, HISTORIES[words[-1].rpartition("/")[2]], ""),
+    }
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["a database", "a fresh host"])
+def test_histories_are_followed_to_the_newest_timeline(make: Callable[..., Host], data: bool) -> None:
+    host = make(**repository_with(*HISTORIES))
+    if not data:
+        shutil.rmtree(host.data_directory)
+        programs(host).answers["pg_controldata"] = Completed(1, "", "")
     plan = plan_of(host)
     assert plan.timeline == 3
     assert plan.backup == "20261123-130721F_20261123-131315D", "the newest before timeline 1 was left"
 
 
+def test_timeline_behind_a_missing_one_is_not_followed(make: Callable[..., Host]) -> None:
+    assert plan_of(make(**repository_with("00000003.history"))).timeline == 1
+
+
 def test_archive_that_does_not_answer_is_no_missing_history(make: Callable[..., Host]) -> None:
-    host = make(**{"archive-get": Completed(49, "", "ERROR: [049]: unable to connect")})
-    with pytest.raises(RestoreError, match="unable to connect"):
+    host = make(**{"repo-ls": Completed(49, "", "ERROR: [049]: unable to connect")})
+    with pytest.raises(PgbackrestError, match="unable to connect"):
         plan_of(host)
-
-
-def test_no_history_is_asked_for_without_the_database_that_tells_its_archive(make: Callable[..., Host]) -> None:
-    host = make(**{"archive-get": Completed(55, "", "ERROR: [055]: unable to open missing file")})
-    (host.data_directory / "global/pg_control").unlink()
-    assert plan_of(host).timeline == 1
 
 
 def test_restore_in_progress_goes_on_with_its_plan_and_no_other(make: Callable[..., Host]) -> None:
@@ -545,6 +550,42 @@ def test_rollback_goes_on_where_it_was_interrupted(make: Callable[..., Host]) ->
     host.data_directory.rename(plan.discarded)
     assert host.go_back(FakeEtcd().dcs())
     assert (host.data_directory / "old").exists()
+
+
+def test_nobody_goes_on_with_what_another_one_takes_back(make: Callable[..., Host]) -> None:
+    host = make()
+    recovered(host)
+    host.journal.write("rollback")
+    for step in (host.drain, host.set_aside, host.restore, host.recover, host.release):
+        with pytest.raises(RestoreError, match="is being taken back"):
+            step()
+    with pytest.raises(RestoreError, match="is being taken back"):
+        host.settle(FakeEtcd().dcs())
+
+
+def test_of_two_operators_the_later_one_waits_and_goes_on_alone(make: Callable[..., Host]) -> None:
+    host = make()
+    order = []
+
+    def second() -> None:
+        with host.journal.held("later", takes_over=True):
+            order.append("second")
+
+    with host.journal.held("earlier", takes_over=True):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+    with (
+        pytest.raises(RestoreError, match="another run of the playbook took this restore over"),
+        host.journal.held("earlier"),
+    ):
+        order.append("third")
+    with host.journal.held("later"):
+        order.append("goes on")
+    assert order == ["first", "second", "goes on"]
 
 
 def test_rollback_before_anything_was_moved_moves_nothing(make: Callable[..., Host]) -> None:
