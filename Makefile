@@ -40,7 +40,7 @@ BESIDE = @+$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=targ
 lint: bootstrap ## ruff, mypy, yamllint, ansible-lint
 	$(BESIDE) ansible-lint python-lint
 
-check: bootstrap ## the quick part of the tests: lint, types, unit, contract, templates
+check: bootstrap ## the quick part of the tests: lint, types, and unit, contract and template tests that take no seconds
 	$(BESIDE) ansible-lint python-lint quick-tests
 
 .PHONY: ansible-lint python-lint quick-tests browser
@@ -56,10 +56,13 @@ python-lint:
 	mypy
 	yamllint --strict .
 
+HOSTLESS := tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
+
 quick-tests:
-	pytest --numprocesses 2 tests/unit tests/contract tests/templates tests/lab --ignore=tests/lab/live
+	pytest --numprocesses auto -m 'not slow' $(HOSTLESS)
 
 test: browser check ## everything that CI runs
+	pytest --numprocesses auto -m slow $(HOSTLESS)
 	python -m tests.sabotage
 	pytest tests/lab/live
 	molecule destroy

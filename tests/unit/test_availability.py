@@ -194,6 +194,7 @@ def test_field_without_an_incident_has_a_lower_end_only() -> None:
     assert field.low == pytest.approx(8760 / -math.log(0.05))
 
 
+@pytest.mark.slow
 def test_field_of_many_incidents_narrows() -> None:
     field = field_mtbf(99999, 99999)
     assert 0.99 < field.low < 1 < (field.high or 0) < 1.01

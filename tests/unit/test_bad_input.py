@@ -119,6 +119,7 @@ STRUCTURES = ("two-databases", "misspelt-group", "name-with-newline")
 SHOWN = [*TOGETHER[:5], *(cases for cases in ALONE if cases[0].name in STRUCTURES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", SHOWN, ids=lambda cases: f"{cases[0].name}+{len(cases) - 1}")
 def test_site_shows_each_error_once_and_asks_no_host(together: Sequence[Case], tmp_path: Path) -> None:
     draft = spoilt(*together)
@@ -136,12 +137,14 @@ def test_site_shows_each_error_once_and_asks_no_host(together: Sequence[Case], t
     assert {path.name for path in (tmp_path / "inventory").iterdir()} == {"hosts.yml", "group_vars"}
 
 
+@pytest.mark.slow
 def test_the_program_that_notes_contact_is_called_for_a_sound_inventory(tmp_path: Path) -> None:
     done, contacted = run_site(sound().write(tmp_path / "inventory"), tmp_path)
     assert contacted, done.stdout + done.stderr
     assert done.returncode != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

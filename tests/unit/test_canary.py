@@ -231,6 +231,7 @@ def asks(database: Toy, web: Toy, drill_unit: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
 def test_pause_of_known_length_is_measured_to_two_periods(silent: bool, tmp_path: Path) -> None:
     record, drill = tmp_path / "var/lib/standfast-watch", tmp_path / "drill.service"

@@ -18,6 +18,8 @@ from standfast.drill.probes import Periods, Probes
 
 from tests.unit.toys import Database, Toy, Web, serving
 
+pytestmark = pytest.mark.slow
+
 PAUSE_S = 2.0
 # Before the pause, and after it.
 SERVED_S = 1.0

@@ -310,6 +310,7 @@ def printed(folder: Path, histories: list[tuple[str, Events]], capsys: pytest.Ca
     return [" ".join(line.replace("\u2500", "").split()) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rounds", "outcome"), [(LEAST_DRILLS, MET), (1, UNKNOWN)])
 def test_availability_is_what_fab_says(
     rounds: int, outcome: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -332,6 +333,7 @@ def test_availability_is_what_fab_says(
     assert any(words(element) == " ".join(line for line in lines[-5:-1]) for element in part)
 
 
+@pytest.mark.slow
 def test_availability_is_not_known_from_too_few_drills() -> None:
     part = years(page(judge(drilled(LEAST_DRILLS - 1))))
     computed = [row for table in list(part.iter("table"))[:2] for row in table.iter("tr")][1:4]
@@ -343,6 +345,7 @@ def test_availability_is_not_known_from_too_few_drills() -> None:
     assert "fab drill.run balancer-freeze --rounds 1" in words(part)
 
 
+@pytest.mark.slow
 def test_what_is_assumed_is_called_so() -> None:
     part = years(page(judge(drilled(LEAST_DRILLS))))
     for table in list(part.iter("table"))[:2]:
@@ -351,6 +354,7 @@ def test_what_is_assumed_is_called_so() -> None:
     assert "ASSUMED" in [strong.text for strong in part.iter("strong")]
 
 
+@pytest.mark.slow
 def test_outage_that_costs_the_slo_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("standfast.drill.tables.MTBF_H", (1.0,))
     monkeypatch.setattr("standfast.drill.tables.compute", partial(compute, mtbf_h=(1.0,)))
@@ -737,6 +741,7 @@ def rows(png: bytes) -> set[bytes]:
     return {pixels[start : start + stride] for start in range(0, len(pixels), stride)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH: the page was not looked at in a browser")
 def test_browser_shows_the_page(tmp_path: Path) -> None:
     shown_drills = [*MIXED, ("held.jsonl", short(sound(bound_s=1.0))), (HOSTILE, hostile())]

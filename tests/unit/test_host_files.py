@@ -17,6 +17,8 @@ import standfast
 from ansible.module_utils.testing import patch_module_args
 from standfast import files
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ME = pwd.getpwuid(os.geteuid()).pw_name
 MY_GROUP = grp.getgrgid(os.getegid()).gr_name

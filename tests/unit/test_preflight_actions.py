@@ -13,6 +13,8 @@ import pytest
 from standfast import inventory
 from standfast.host_check import Link, Observation, as_result
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "tests" / "topologies" / "lab"
 

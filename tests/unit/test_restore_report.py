@@ -102,6 +102,7 @@ def test_dates_of_many_drills_leave_room_for_each_other() -> None:
     assert all(left - right > 40 for left, right in pairwise(places))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH: the page was not looked at in a browser")
 def test_browser_shows_the_page(tmp_path: Path) -> None:
     text = restores.html([*MIXED, replace(FAILED, begun=BEGUN + 5 * WEEK, findings=(HOSTILE,))], "books")

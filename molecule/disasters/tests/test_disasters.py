@@ -161,6 +161,33 @@ def test_archive_with_a_gap_is_found_and_the_old_cluster_comes_back(live: Live) 
     assert live.well()
 
 
+WRONG_PASSPHRASE = "sed -i.kept 's/^repo1-cipher-pass=.*/repo1-cipher-pass=wrong/' /etc/pgbackrest.conf"
+RIGHT_PASSPHRASE = "mv /etc/pgbackrest.conf.kept /etc/pgbackrest.conf"
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended"),
+    [
+        (f"{WRONG_PASSPHRASE} && systemctl restart pgbackrest", f"{RIGHT_PASSPHRASE} && systemctl restart pgbackrest"),
+        ("systemctl stop pgbackrest", "systemctl start pgbackrest"),
+    ],
+    ids=["wrong passphrase", "no server"],
+)
+def test_repository_that_cannot_be_read_is_told_before_anything_stops(live: Live, broken: str, mended: str) -> None:
+    fresh(live)
+    [backup] = live.names("backup")
+    before = live.well().facts["database"]
+    try:
+        live.run(backup, broken)
+        said = play(live, "ansible-playbook playbooks/restore.yml -e target=latest -e confirm=lab", expected=2)
+        write(live, "served meanwhile")
+    finally:
+        live.run(backup, mended)
+    assert "the repository: seen" in said and "nothing was changed" in said, said
+    after = wait_for(live.well, 120, "a service that is well").facts["database"]
+    assert (after["leader"], after["timeline"]) == (before["leader"], before["timeline"])
+
+
 def lsn(live: Live) -> tuple[str, str]:
     return "target_lsn", write(live, "last", "SELECT pg_current_wal_insert_lsn()")
 
