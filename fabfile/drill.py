@@ -118,7 +118,6 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
 
 
 @task(
-    positional=["fault"],
     help={
         **RUNNING,
         "fault": "a name from drill.list",
@@ -128,7 +127,7 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
 )
 def run(
     context: Context,  # noqa: ARG001
-    fault: str = "",
+    fault: str,
     inventory: str = "inventories/lab",
     cluster: str = "",
     target: str = "",
@@ -235,7 +234,7 @@ def _known(names: Sequence[str]) -> None:
     for name in names:
         if name not in FAULTS:
             raise RefusedError(
-                f"fault: seen {name or 'none'}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list"
+                f"fault: seen {name}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list"
             )
 
 

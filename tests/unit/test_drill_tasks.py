@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import uuid
 from collections import Counter
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser import Parser
 from standfast import timing
 from standfast.drill import history, probes, targets
 from standfast.drill.checker import FAIL, PASS, VOID, Verdict
@@ -23,10 +26,12 @@ from standfast.drill.report import REFUSED
 from standfast.drill.run import Drill, Progress, _Course, heeding
 from standfast.pgbackrest import BackupType
 
+import fabfile
 from fabfile import drill
 
 INVENTORY = "inventories/production.example"
 LAB = "inventories/lab"
+ROOT = Path(__file__).parents[2]
 FACTS: dict[str, Any] = {
     "balancers": ["balancer1", "balancer2"],
     "virtual_addresses": [{"holders": ["balancer1"]}],
@@ -97,7 +102,6 @@ def refusal(task: Callable[..., None], **given: Any) -> str:
         (drill.run, {"fault": "meteor"}, "fault: seen meteor; expected one of balancer-freeze"),
         (drill.run, {"fault": "switchover"}, "cluster: seen nothing; expected lab"),
         (drill.run, {"fault": "switchover", "cluster": "production"}, "cluster: seen production; expected lab"),
-        (drill.run, {}, "fault: seen none; expected one of balancer-freeze"),
         (drill.suite, {"faults": "switchover,meteor"}, "fault: seen meteor"),
         (drill.suite, {"faults": "switchover", "tag": "host"}, "faults, tag: seen both; expected one"),
         (drill.suite, {"tag": "weather"}, "tag: seen weather; expected some of host, network"),
@@ -434,3 +438,23 @@ def test_there_are_enough_faults_of_every_family() -> None:
 )
 def test_list_says_what_must_hold_of_backups(fault: str, said: str) -> None:
     assert FAULTS[fault].backups == said
+
+
+def documented() -> list[list[str]]:
+    """The words of each command of fab in the documents, from the task's name on."""
+    lines = [
+        line for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")) for line in page.read_text("utf-8").splitlines()
+    ]
+    found = [
+        shlex.split(line.partition(" #")[0].replace("[", "").replace("]", ""))
+        for line in lines
+        if re.match(r"(\.venv/bin/)?fab \w", line)
+    ]
+    return [words[1:] for words in found]
+
+
+@pytest.mark.parametrize("words", documented(), ids=" ".join)
+def test_command_of_the_documents_is_one(words: list[str]) -> None:
+    contexts = fabfile.namespace.to_contexts()
+    parsed = Parser(contexts=contexts).parse_argv(words)
+    assert [context.name for context in parsed if context.name] == words[:1]
