@@ -62,6 +62,14 @@ class Live:
         """A variable as the inventory sets it for one host."""
         return self.inventory.settings[name][variable]
 
+    def ask_primary(self, source: str, /, **parameters: Any) -> Any:
+        """Run a program on the first client; it finds how to reach the drills' database through the virtual address."""
+        client = self.names("client")[0]
+        primary = next(end for end in self.topology["endpoints"] if end["kind"] == "postgresql-primary")
+        names = {"user": "drills_user", "database": "drills_database", "password": "drills_password"}
+        settings = {name: self.setting(client, variable) for name, variable in names.items()}
+        return self.python(client, source, host=primary["host"], port=primary["port"], **settings, **parameters)
+
     def names(self, function: str) -> list[str]:
         """The hosts that serve one function, such as `balancer`."""
         return [name for name, host in self.topology["hosts"].items() if function in host["functions"]]

@@ -37,18 +37,7 @@ READ = "SELECT note FROM restore_test ORDER BY note"
 
 def sql(live: Live, *statements: str) -> list[list[Any]]:
     """The rows of the last one, on the primary."""
-    primary = next(end for end in live.topology["endpoints"] if end["kind"] == "postgresql-primary")
-    client = live.names("client")[0]
-    rows: list[list[Any]] = live.python(
-        client,
-        CLIENT,
-        host=primary["host"],
-        port=primary["port"],
-        user=live.setting(client, "drills_user"),
-        database=live.setting(client, "drills_database"),
-        password=live.setting(client, "drills_password"),
-        statements=statements,
-    )
+    rows: list[list[Any]] = live.ask_primary(CLIENT, statements=statements)
     return rows
 
 

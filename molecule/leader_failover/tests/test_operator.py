@@ -77,19 +77,7 @@ def cast(live: Live) -> Iterator[Cast]:
 
 
 def write(live: Live) -> bool:
-    primary = next(end for end in live.topology["endpoints"] if end["kind"] == "postgresql-primary")
-    client = live.names("client")[0]
-    return bool(
-        live.python(
-            client,
-            INSERT,
-            host=primary["host"],
-            port=primary["port"],
-            user=live.setting(client, "drills_user"),
-            database=live.setting(client, "drills_database"),
-            password=live.setting(client, "drills_password"),
-        )
-    )
+    return bool(live.ask_primary(INSERT))
 
 
 def test_operator_promotes_the_survivor_and_takes_the_others_back(live: Live, cast: Cast) -> None:
