@@ -233,9 +233,7 @@ def range_of(inventory: str, histories: str, periods: Periods | None = None) -> 
 def _known(names: Sequence[str]) -> None:
     for name in names:
         if name not in FAULTS:
-            raise RefusedError(
-                f"fault: seen {name}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list"
-            )
+            raise RefusedError(f"fault: seen {name}; expected one of {', '.join(FAULTS)}; mend: see fab drill.list")
 
 
 def chosen(faults: str, tag: str, seed: int) -> list[str]:

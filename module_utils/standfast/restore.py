@@ -255,6 +255,11 @@ def settled_problem(plan: Plan, facts: Mapping[str, Any], newest_segment: str | 
     return None
 
 
+def history_name(timeline: int) -> str:
+    """The name of a timeline's history file."""
+    return f"{timeline:08X}.history"
+
+
 # Steps on a host
 
 
@@ -613,7 +618,7 @@ class Host:
             "::bit(32)::int, pg_current_wal_lsn() FROM pg_control_system()"
         )
         system_id, in_recovery, timeline, lsn = row.split("|")
-        history = self.data_directory / f"pg_wal/{int(timeline):08X}.history"
+        history = self.data_directory / "pg_wal" / history_name(int(timeline))
         if history.exists():
             lsn = show_lsn([*parse_history(history.read_text(encoding="utf-8")).values()][-1])
         return {
@@ -637,7 +642,7 @@ class Host:
         dcs.forget(plan.system_id)
         if not self.journal.entry("publishing"):
             self.journal.write("publishing")
-        self._publish(recovered["timeline"])
+        self._publish(history_name(recovered["timeline"]))
         self.journal.write("settled")
         return True
 
@@ -648,12 +653,11 @@ class Host:
         if state != "shut down":
             raise RestoreError(f"the lone PostgreSQL: seen state {state}; expected shut down; mend: run this again")
 
-    def _publish(self, timeline: int) -> None:
-        """Archive the history of a timeline that was begun while nothing was archived; its WAL follows by itself."""
-        path = self.data_directory / f"pg_wal/{timeline:08X}.history"
-        done = self._pgbackrest("archive-push", str(path), "--no-archive-async")
+    def _publish(self, name: str) -> None:
+        """Archive what belongs to a timeline that was begun while nothing was archived; WAL after that follows by itself."""
+        done = self._pgbackrest("archive-push", str(self.data_directory / "pg_wal" / name), "--no-archive-async")
         if done.code:
-            raise RestoreError(f"pgbackrest archive-push {path.name}: {pgbackrest.explain(done)}")
+            raise RestoreError(f"pgbackrest archive-push {name}: {pgbackrest.explain(done)}")
 
     def release(self) -> bool:
         """Let Patroni start with the restored data; False if it may."""
@@ -742,8 +746,12 @@ class Host:
         self._start_alone("-c", "recovery_target_timeline=current", "-c", f"restore_command={archive_get}")
         self._await_promotion(lambda log: "the old database does not start:\n" + "\n".join(telling(log)))
         timeline = self._facts()["timeline"]
+        # Patroni promotes once more. A replica that has to cross two forks within one segment finds the one in between
+        # neither with the primary nor in the archive until the segment is full.
+        [closed] = self._sql("SELECT pg_walfile_name(pg_switch_wal())")
         self._stop_alone()
-        self._publish(timeline)
+        self._publish(history_name(timeline))
+        self._publish(closed)
 
     def rejoin(self) -> bool:
         """On a replica that is held: go on with its data, or be cloned again if it was cloned for this restore."""

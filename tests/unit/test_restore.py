@@ -110,6 +110,7 @@ def make(tmp_path: Path) -> Callable[..., Host]:
             "systemctl cat": Completed(0, f"AssertPathExists=!{tmp_path}/state/in-progress", ""),
             "command=SELECT pg_current_wal_lsn": Completed(0, "0/11000000\n", ""),
             "SELECT system_identifier": Completed(0, FACTS, ""),
+            "pg_switch_wal": Completed(0, "000000030000000000000011\n", ""),
             "journalctl": OK,
             "archive-push": OK,
             "psql": OK,
@@ -541,7 +542,10 @@ def test_old_data_begins_a_newer_timeline_once_the_restored_one_is_known(make: C
     host.go_back(FakeEtcd().dcs())
     assert (host.data_directory / "recovery.signal").exists()
     assert programs(host).did("recovery_target_timeline=current")
-    assert any("00000003.history" in " ".join(words) for words in programs(host).ran if "archive-push" in words)
+    pushed = [Path(words[-2]).name for words in programs(host).ran if "archive-push" in words]
+    assert pushed == ["00000003.history", "000000030000000000000011"], (
+        "the segment of the fork, which Patroni's own follows"
+    )
 
 
 def test_rollback_goes_on_where_it_was_interrupted(make: Callable[..., Host]) -> None:
