@@ -325,7 +325,14 @@ class Host:
             raise InvalidInput([problem])
         stanza = self.repository_info()
         system_id = self._database(stanza, given_up)
-        offered = source(stanza, system_id, self.histories(stanza, system_id, wish), self.clock() if running else None)
+        offered = source(
+            stanza,
+            system_id,
+            self.histories(stanza, system_id, wish),
+            # What it has not archived yet it does when it stops.
+            closes=self.clock() if running else None,
+            closes_lsn=parse_lsn(self._sql("SELECT pg_current_wal_lsn()", PATRONIS_SOCKETS)[0]) if running else None,
+        )
         backup = choose(offered, wish)
         errors = [*self._obstacles(), *self._backup_obstacles(stanza, backup.label)]
         if (problem := space_problem(backup, self._space()[1], str(self.data_directory.parent))) is not None:

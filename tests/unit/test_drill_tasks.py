@@ -73,6 +73,8 @@ def test_fault_beside_the_primary_moves_nobody_and_costs_nothing(target: str, ho
         ("primary-freeze", "balancer1", "seen balancer1; expected a host of function database"),
         ("haproxy-crash", "primary", "seen db1; expected a host of function balancer"),
         ("switchover", "replica", "seen replica; expected none"),
+        ("replica-freeze", "primary", "seen db1, which serves clients; expected a host beside it"),
+        ("backup-balancer-freeze", "balancer1", "seen balancer1, which serves clients; expected a host beside it"),
     ],
 )
 def test_target_that_does_not_fit_is_refused(fault: str, target: str, seen: str) -> None:

@@ -195,6 +195,25 @@ def test_plan_is_refused_with_its_mend(make: Callable[..., Host], answers: dict[
     assert not host.journal.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("lsn", "running", "offered"),
+    [("0/1F000000", True, True), ("0/1F000061", True, False), ("0/1F000000", False, False)],
+)
+def test_position_that_is_not_archived_yet_is_offered_while_the_primary_runs(
+    make: Callable[..., Host], lsn: str, running: bool, offered: bool
+) -> None:
+    """It archives what it has when it stops."""
+    host = make(**{"command=SELECT pg_current_wal_lsn": Completed(0, "0/1F000060\n", "")})
+
+    def plan() -> Plan:
+        return host.plan(Wish(Target(Kind.LSN, lsn)), "db1", running, None, FakeEtcd().dcs())[0]
+
+    if offered:
+        assert plan().target.value == lsn
+    else:
+        assert "target_lsn: seen" in refusal(plan)
+
+
 def test_plan_is_refused_while_a_backup_is_made(make: Callable[..., Host]) -> None:
     data = json.loads(captured("info-three-backups.json"))
     data[0]["status"]["lock"]["backup"]["held"] = True

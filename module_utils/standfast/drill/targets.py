@@ -101,6 +101,10 @@ FUNCTIONS: Mapping[str, frozenset[str]] = {
 }
 
 
+# Whom clients miss when its service is lost.
+SERVING = ("primary", "vip-holder")
+
+
 def choose(choice: str, facts: Facts) -> list[str]:
     """The hosts for one choice; ImpossibleError if there is none."""
     found = CHOICES[choice](facts)
@@ -112,8 +116,8 @@ def choose(choice: str, facts: Facts) -> list[str]:
 def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str, Any]]) -> tuple[Fault, list[str]]:
     """The fault and its hosts, with `target` (a choice or a host of `hosts`) instead of the fault's own if it is given.
 
-    A fault that misses whoever the catalogue means changes nobody's role and costs no client anything.
-    RefusedError if the target is not there, or is no host that this fault is for.
+    A fault that misses whoever the catalogue means changes nobody's role and costs no client anything. RefusedError if
+    the target is not there, is no host that this fault is for, or serves clients where the catalogue means one that does not.
     """
     own = choose(fault.targets, facts)
     if not target:
@@ -133,4 +137,12 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
     if set(found) == set(own):
         return fault, found
+    serving = [
+        name for choice in SERVING for name in CHOICES[choice](facts) if name in found and FUNCTIONS[choice] == wanted
+    ]
+    if serving:
+        raise RefusedError(
+            f"target: seen {', '.join(serving)}, which serves clients; expected a host beside it; "
+            f"mend: choose a fault that goes to a {' or '.join(choice for choice in SERVING if FUNCTIONS[choice] == wanted)} by itself"
+        )
     return replace(fault, bound=BYSTANDER, outlasts=False, fades="", archive="", leader=STAYS, vip=STAYS), found
