@@ -44,6 +44,9 @@ PROMOTION = 2.0
 # A replica's WAL receiver ends and begins anew: a new primary_conninfo, TLS, SCRAM and the first
 # acknowledgement; wal_retrieve_retry_interval (0.5 s) lies between attempts (measured: 0.7 s).
 REPLICATION_START = 2.0
+# The longest time between two tries of a WAL receiver to reach its primary: with net.ipv4.tcp_syn_retries 2 a SYN is sent
+# after 0, 1 and 3 s and given up after 7 s (RFC 6298), and wal_retrieve_retry_interval lies before the next try.
+REPLICATION_RETRY = 4.5
 # A planned stop of the primary: two checkpoints and the transfer of the last WAL. Patroni
 # writes a checkpoint before it stops PostgreSQL so that the one inside the outage is short.
 SHUTDOWN = 5.0
@@ -400,6 +403,12 @@ def bounds(profile: Profile, lowest_priority: int) -> tuple[Bound, ...]:
             up + arrival,
             "check up + client, after the primary works again",
             check,
+        ),
+        (
+            "replica-return",
+            REPLICATION_RETRY + REPLICATION_START + arrival,
+            "tcp_syn_retries + wal_retrieve_retry_interval + start of replication + client, after replicas reach the primary again",
+            "tcp(7), tcp_syn_retries; PostgreSQL walreceiver.c",
         ),
         (
             "election",

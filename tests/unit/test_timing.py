@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from standfast import timing
 from standfast.timing import PROFILES, Bound, Profile, bounds, check, choose
+
+ROOT = Path(__file__).parents[2]
 
 
 def by_fault(profile: Profile) -> dict[str, Bound]:
@@ -54,6 +58,15 @@ def test_primary_host_loss_is_the_sum_of_its_parts() -> None:
     assert by_fault(PROFILES["standard"])["primary-host-loss"].seconds == pytest.approx(
         30 + 2.0 + 1.5 + 5 + 5 + 2.0 + 2.0 + (0.5 + 2.0 + 0.5) + 0.2 + 1.0
     )
+
+
+def test_replicas_ask_again_as_often_as_the_bound_says() -> None:
+    """The pause between SYNs doubles from 1 s on, the last of them before the next try (tcp(7))."""
+    kernel = (ROOT / "playbooks/group_vars/all/common.yml").read_text(encoding="utf-8")
+    server = (ROOT / "roles/postgresql/vars/main.yml").read_text(encoding="utf-8")
+    [retries] = re.findall(r"'net\.ipv4\.tcp_syn_retries': (\d+)", kernel)
+    [pause] = re.findall(r"wal_retrieve_retry_interval: (\d+)ms", server)
+    assert 2 ** int(retries) + int(pause) / 1000 == timing.REPLICATION_RETRY
 
 
 def test_haproxy_detection_is_the_sum_of_its_checks() -> None:

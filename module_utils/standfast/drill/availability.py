@@ -78,6 +78,7 @@ LAYERS = (
             "primary-isolated",
             "switchover",
             "server-return",
+            "replica-return",
             "election",
             "replica-host-loss",
         ),
@@ -93,7 +94,10 @@ LAYERS = (
 BESIDE = Layer("none", (BYSTANDER,))
 LAYER_OF: Mapping[str, Layer] = {name: layer for layer in (*LAYERS, BESIDE) for name in layer.classes}
 # Classes of faults that end when the drill heals them.
-LASTING = ("server-return",)
+LASTING = (
+    "server-return",
+    "replica-return",
+)
 # What the catalogue can drill of what happens by itself, and of which the length is the service's and not the drill's.
 # By class, the first fault that does.
 DRILLABLE: Mapping[str, str] = {

@@ -338,11 +338,12 @@ FAULTS = _catalogue(
     Fault(
         name="cut-replicas",
         family="network",
-        summary="the replicas lose the primary's PostgreSQL for 20 s, everybody reaches etcd: commits wait",
+        summary="the replicas lose the primary's PostgreSQL for 60 s, everybody reaches etcd: commits wait",
         targets="primary",
-        bound="server-return",
+        bound="replica-return",
         effect=effects.cut_from_peers("$POSTGRESQL_PORT"),
-        hold_s=20,
+        # Longer than wal_receiver_timeout: the replicas begin anew.
+        hold_s=60,
         outlasts=True,
     ),
     Fault(
