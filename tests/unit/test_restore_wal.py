@@ -78,3 +78,14 @@ def test_nothing_is_restored_that_a_restore_to_an_earlier_moment_left(tmp_path: 
     assert restore(tmp_path, "000000010000000000000009").returncode == 1
     assert restore(tmp_path, "000000010000000000000008").returncode == 0
     assert restore(tmp_path, "000000030000000000000009").returncode == 0
+
+
+def test_timeline_that_a_rollback_gave_up_ends_no_other(tmp_path: Path) -> None:
+    """As seen in a lab: timeline 24 was restored to a moment on 25, and that was taken back; 24 went on, and ended in 27."""
+    (tmp_path / "pg_wal").mkdir()
+    (tmp_path / "pg_wal/00000019.history").write_text("24\t0/9C00A268\tbefore 2026-11-28 15:33:17.6635+00\n")
+    (tmp_path / "pg_wal/0000001C.history").write_text(
+        "24\t0/9D0000A0\tno recovery target specified\n\n27\t0/9D0001C8\tno recovery target specified\n"
+    )
+    assert restore(tmp_path, "00000018000000000000009C").returncode == 0
+    assert restore(tmp_path, "00000018000000000000009D").returncode == 1
