@@ -126,7 +126,8 @@ class Story:
     @property
     def bound(self) -> float:
         """The longest outage that is allowed, without what the measurement itself may add."""
-        return float(self.header["bound_s"]) + (self.healed - self.injected if self.header["outlasts"] else 0.0)
+        held = self.header["outlasts"] and not self.header["hits"]
+        return float(self.header["bound_s"]) + (self.healed - self.injected if held else 0.0)
 
 
 @dataclass(frozen=True)
@@ -401,6 +402,34 @@ def thawed_primary_stays_one(story: Story) -> None:
         event |= {name: was[name] for name in ("replica", "started", "timeline")}
 
 
+@mutant(SAFETY, fault("patroni_hangs", "promoted_behind"))
+def rogue_goes_on_after_patroni_should_have_looked(story: Story) -> None:
+    host = story.targets[0]
+    was = [event for event in story.of("role", host=host, replica=False) if event["at"] > story.injected][-1]
+    for event in story.of("role", host=host):
+        if event["at"] > was["at"]:
+            event.pop("error", None)
+            event |= {name: was[name] for name in ("replica", "started", "timeline")}
+
+
+@mutant(SAFETY, fault("patroni_hangs", "promoted_behind"))
+def rogue_is_another_host_than_the_target(story: Story) -> None:
+    # The successor of one that hangs leads by then.
+    start = max(story.injected + 0.1, story.healed - 0.6)
+    assert story.leaders(story.replica(), start, start + 0.5)
+
+
+@mutant(SAFETY, fault("patroni_hangs", "promoted_behind"))
+def rogue_is_another_server_than_before(story: Story) -> None:
+    assert story.leaders(story.targets[0], story.healed + 0.1, story.healed + 0.4)
+
+
+@mutant(SAFETY, fault("promoted_behind"))
+def client_is_sent_to_the_rogue(story: Story) -> None:
+    late = [event for event in story.of("write", outcome="ok") if event["at"] > story.injected + 0.05]
+    late[0] |= {"node": "10.0.0.99", "timeline": f"{story.before['timeline'] + 1:08X}"}
+
+
 @mutant(SAFETY, fault("survivor_waits"))
 def survivor_leads_while_it_must_wait(story: Story) -> None:
     assert story.leaders(story.replica(), story.injected + 0.5, story.healed)
@@ -579,6 +608,44 @@ def lossless_action_refuses_a_request(story: Story) -> None:
 @mutant(SAFETY, fault("reload"))
 def lossless_action_leaves_a_write_unknown(story: Story) -> None:
     story.rng.choice([e for e in story.of("write") if e["at"] > story.injected])["outcome"] = "unknown"
+
+
+@mutant(SAFETY, fault("slots_taken"))
+def session_refused_though_only_newcomers_may_be(story: Story) -> None:
+    asked = story.of("write", worker="session")
+    outage(story, asked, 2 * story.header["write_period_s"] + MARGIN_S + story.header["timeout_s"])
+
+
+@mutant(SAFETY, fault("slots_taken"))
+def newcomers_refused_for_too_long_after_the_healing(story: Story) -> None:
+    asked = story.of("write", worker="reconnect")
+    held = story.healed - story.injected
+    outage(story, asked, held + 2 * story.header["write_period_s"] + MARGIN_S + story.header["timeout_s"])
+
+
+@mutant(EVIDENCE, fault("slots_taken"))
+def newcomers_served_though_all_slots_are_taken(story: Story) -> None:
+    asked = story.of("write", worker="reconnect", outcome="fail")
+    served = [event for event in asked if story.injected + 0.3 < event["end"] < story.healed]
+    for event in served:
+        node, timeline = story.before["leader_address"], f"{story.before['timeline']:08X}"
+        event |= {"outcome": "ok", "reason": "", "node": node, "timeline": timeline}
+    story.rows(lambda rows: rows.extend([event["client"], event["key"]] for event in served))
+
+
+@mutant(SAFETY, fault("refused_converge"))
+def bad_setting_was_taken(story: Story) -> None:
+    story.one("play")["refused"] = False
+
+
+@mutant(SAFETY, fault("refused_converge"))
+def bad_setting_was_refused_too_late(story: Story) -> None:
+    story.one("play")["changed"] = 3
+
+
+@mutant(EVIDENCE, fault("refused_converge"))
+def nobody_knows_whether_it_was_refused(story: Story) -> None:
+    story.remove(story.of("play"))
 
 
 # -- the service afterwards ----------------------------------------------------------------------------------

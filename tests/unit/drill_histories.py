@@ -93,7 +93,10 @@ class Span:
 
 @dataclass
 class Course:
-    """What truly happened. leads: with the timeline. away: without service, for all clients."""
+    """What truly happened. leads: with the timeline. away: without service, for all clients.
+
+    rogues: who takes writes that nobody sends.
+    """
 
     injected: float
     healed: float
@@ -107,6 +110,9 @@ class Course:
     fades_s: float = 0.0
     cuts_off: bool = False
     lossless: bool = False
+    hits: str = ""
+    refused: bool = False
+    rogue: bool = False
     archive: str = ""
     during: str = ""
     backup: str = ""
@@ -114,11 +120,12 @@ class Course:
     took_hold: float = 0.0
     away: tuple[float, float] = (0.0, 0.0)
     dead: list[Span] = field(default_factory=list)
+    rogues: list[Span] = field(default_factory=list)
     silent: list[Span] = field(default_factory=list)
 
-    def serves(self, start: float, end: float) -> bool:
-        """Whether what is asked from `start` to `end` is answered."""
-        return not (self.away[0] < end and start < self.away[1])
+    def serves(self, start: float, end: float, who: str = "") -> bool:
+        """Whether what somebody asks from `start` to `end` is answered."""
+        return (self.hits and who != self.hits) or not (self.away[0] < end and start < self.away[1])
 
     def reign(self, at: float) -> Span:
         """Who acknowledges writes: the newest timeline's leader."""
@@ -347,6 +354,45 @@ def reload(cast: Cast) -> Course:
     )
 
 
+def patroni_hangs(cast: Cast) -> Course:
+    """Nobody demotes the primary when its lease has ended: it goes on until its Patroni has looked."""
+    demoted = cast.healed + cast.rng.uniform(0.05, DEMOTION_S - 0.5)
+    return cast.held(
+        rogue=True,
+        leader="moves",
+        leads=[cast.leads(demoted), cast.succeeds(cast.part(0.8))],
+        dead=[Span(cast.primary, demoted, demoted + 0.3)],
+        away=(cast.broken, cast.back),
+    )
+
+
+def promoted_behind(cast: Cast) -> Course:
+    """A replica is promoted behind Patroni's back, which makes it one again as soon as it has looked."""
+    seen = cast.broken + cast.rng.uniform(0.3, DEMOTION_S - 0.5)
+    return cast.course(
+        family="operations",
+        rogue=True,
+        targets=[cast.successor],
+        rogues=[Span(cast.successor, cast.broken, seen, cast.timeline + 1)],
+        dead=[Span(cast.successor, seen, seen + 0.3)],
+    )
+
+
+def slots_taken(cast: Cast) -> Course:
+    """Who has a session keeps it; who wants a new one is refused."""
+    return cast.held(
+        family="operations",
+        outlasts=True,
+        hits="reconnect",
+        away=(cast.broken, cast.healed + cast.case.away_s),
+    )
+
+
+def refused_converge(cast: Cast) -> Course:
+    """A playbook that refuses what it is told."""
+    return cast.course(family="operations", took_hold=cast.at + 1.5, healed=cast.at + 1.51, lossless=True, refused=True)
+
+
 def archive_kept_back(cast: Cast) -> Course:
     """WAL cannot reach the repository; the next backup is made when it can."""
     return cast.held(family="storage", archive="waits", backup="incr")
@@ -369,7 +415,8 @@ FAULTS: Mapping[str, Callable[[Cast], Course]] = {
     for play in (
         crash_with_failover, crash_without_failover, freeze_with_failover, freeze_without_failover, isolation,
         quorum_loss, switchover, survivor_waits, balancer_freeze, balancer_cut, balancer_split, checks_cut,
-        balancer_hang, balancer_crash, reload, archive_kept_back, backup_killed, failover_in_backup,
+        balancer_hang, balancer_crash, reload, patroni_hangs, promoted_behind, slots_taken,
+        refused_converge, archive_kept_back, backup_killed, failover_in_backup,
     )
 }  # fmt: skip
 
@@ -436,6 +483,9 @@ class Simulation:
             "fades_s": course.fades_s,
             "cuts_off": course.cuts_off,
             "lossless": course.lossless,
+            "hits": course.hits,
+            "refused": course.refused,
+            "rogue": course.rogue,
             "archive": course.archive,
             "during": course.during,
             "backup": course.backup,
@@ -459,7 +509,9 @@ class Simulation:
             {"event": "phase", "at": at, "name": name}
             for name, at in zip(("inject", "injected", "healed", "redundant"), times, strict=True)
         ]
-        return [self._service("before", 0.0), *phases, self._service("after", self.redundant)]
+        play = {"event": "play", "at": course.took_hold, "name": "postgresql.yml", "refused": True, "changed": 0}
+        plays = [play] if course.refused else []
+        return [self._service("before", 0.0), *phases, *plays, self._service("after", self.redundant)]
 
     def _service(self, when: str, at: float) -> Event:
         reign = self.course.reign(at)
@@ -505,7 +557,7 @@ class Simulation:
             key += 1
             lasts = self.rng.uniform(0.003, 0.012)
             identity, outcome, timeline, node = f"{worker}-{client}", "ok", "", ""
-            if self.course.serves(at, at + lasts):
+            if self.course.serves(at, at + lasts, worker):
                 reign = self.course.reign(at)
                 timeline, node = f"{reign.timeline:08X}", self._node(reign.host)
             else:
@@ -558,7 +610,7 @@ class Simulation:
             if _at(self.course.dead, host, at):
                 yield role | {"error": "connection refused"}
                 continue
-            reign = _at(self.course.leads, host, at)
+            reign = _at(self.course.leads, host, at) or _at(self.course.rogues, host, at)
             restarts = sum(span.host == host and span.end <= at for span in self.course.dead)
             timeline = f"{reign.timeline:08X}" if reign else ""
             yield role | {"replica": reign is None, "started": f"{host}, {restarts}", "timeline": timeline}

@@ -364,12 +364,12 @@ def test_composition_on_a_worked_example() -> None:
     blink, mended, lasting = 1000 / 1000.01, 1000 / (1000 + 10 / 3600), 1000 / 1010
     # Host loss, stop and hang were ended by the drill; HAProxy's crash was not.
     balancer = lasting**3 * mended
-    # Host loss, isolation and stop; the crashes of PostgreSQL and Patroni.
-    database = lasting**3 * mended**2
+    # Host loss, isolation, stop and a hanging Patroni; the crashes of PostgreSQL and Patroni.
+    database = lasting**4 * mended**2
     expected = {
         "balancers": blink**4 * (1 - (1 - balancer) ** 2),
         "vip": blink * (1 - (1 - mended) ** 2),
-        "database": blink**5 * (database**3 + 3 * database**2 * (1 - database)),
+        "database": blink**6 * (database**3 + 3 * database**2 * (1 - database)),
         "consensus": blink**3,
     }
     assert {name: one and one.expected for name, one in row.layers.items()} == pytest.approx(expected, abs=1e-12)
@@ -379,7 +379,7 @@ def test_composition_on_a_worked_example() -> None:
 def test_web_goes_on_without_databases() -> None:
     row = suite().row("web", 1000, 10)
     database = row.layers["database"]
-    assert database and database.expected == pytest.approx(single(1000 * 3600, 0.5) ** 5, abs=1e-12)
+    assert database and database.expected == pytest.approx(single(1000 * 3600, 0.5) ** 6, abs=1e-12)
 
 
 def test_single_balancer_is_down_while_it_is_mended() -> None:

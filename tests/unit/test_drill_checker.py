@@ -242,6 +242,16 @@ def test_holder_that_is_cut_off_is_not_counted_but_one_that_hangs_is() -> None:
     assert any("two balancers held" in finding for finding in check(events).findings)
 
 
+def test_rogue_is_excused_only_where_the_fault_keeps_patroni_from_looking() -> None:
+    for kind in ("patroni_hangs", "promoted_behind"):
+        events = of_kind(kind)
+        verdict = check(events)
+        assert verdict.outcome == PASS, kind
+        assert verdict.figures["primaries_overlap_s"] > 0
+        events[0]["rogue"] = False
+        assert any("two hosts took writes" in finding for finding in check(events).findings), kind
+
+
 def test_what_the_archive_lacked_before_is_no_harm_of_this_fault() -> None:
     events = of_kind("quorum_loss")
     story = Story(events, random.Random(0))
@@ -260,6 +270,15 @@ def test_figures_of_the_archive_are_what_was_simulated() -> None:
     assert 0 < figures["archive_drained_s"] < 1
     assert figures["backup_s"] == pytest.approx(0.4)
     assert "backup_s" not in check(of_kind("quorum_loss")).figures
+
+
+def test_session_has_the_common_bound_where_only_newcomers_are_refused() -> None:
+    events = of_kind("slots_taken")
+    verdict = check(events)
+    assert verdict.outcome == PASS
+    assert verdict.figures["reconnect_outage_s"] > verdict.figures["bound_s"] > verdict.figures["session_outage_s"]
+    events[0]["hits"] = "session"
+    assert check(events).outcome == FAIL
 
 
 def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:

@@ -19,8 +19,9 @@ from invoke.exceptions import Exit
 from invoke.parser import Parser
 from standfast import timing
 from standfast.drill import history, probes, targets
-from standfast.drill.checker import FAIL, PASS, VOID, Verdict
+from standfast.drill.checker import FAIL, PASS, VOID, WORKERS, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
+from standfast.drill.plays import Played
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.report import REFUSED
 from standfast.drill.run import Drill, Progress, _Course, heeding
@@ -411,6 +412,8 @@ def test_catalogue_is_complete() -> None:
         assert fault.bound in classes, name
         assert fault.targets in targets.CHOICES, name
         assert bool(fault.effect) != bool(fault.playbook), name
+        assert fault.playbook or not fault.variables, name
+        assert fault.hits in ("", *WORKERS) and (fault.outlasts or not fault.hits), name
         # What waits is seen only where something is archived, and a backup that was disturbed must be possible again.
         assert fault.backup or not (fault.archive or fault.during), name
         assert {fault.during, fault.backup} <= {"", *(kind.value for kind in BackupType)}, name
@@ -460,3 +463,23 @@ def test_command_of_the_documents_is_one(words: list[str]) -> None:
     contexts = fabfile.namespace.to_contexts()
     parsed = Parser(contexts=contexts).parse_argv(words)
     assert [context.name for context in parsed if context.name] == words[:1]
+
+
+RECAP = "db1 : ok=3 changed={0} unreachable=0 failed=1\ndb2 : ok=3 changed=0 unreachable=0 failed=1\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "refused", "changed"),
+    [
+        (2, "work_mem: seen lots; mend: write a number\n" + RECAP.format(0), True, 0),
+        (2, "work_mem: seen lots; mend: write a number\n" + RECAP.format(2), True, 2),
+        (2, "no such host\n", False, 0),
+        (0, RECAP.format(1), False, 1),
+    ],
+    ids=["refused", "too late", "broken", "taken"],
+)
+def test_playbook_that_has_to_refuse_is_judged_by_what_it_said(
+    code: int, said: str, refused: bool, changed: int
+) -> None:
+    played = Played(code, said)
+    assert (played.refused, played.changed) == (refused, changed)

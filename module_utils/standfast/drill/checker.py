@@ -31,6 +31,9 @@ HEADER = frozenset(
         "fades_s",
         "cuts_off",
         "lossless",
+        "hits",
+        "refused",
+        "rogue",
         "archive",
         "during",
         "backup",
@@ -210,9 +213,11 @@ def check(events: Sequence[Event]) -> Verdict:
     verdict.figures["latest_s"] = history.late_s
     # A probe asks once in a period before and after, and its own host may be late.
     verdict.figures["uncertainty_s"] = 2 * max(header["write_period_s"], header["request_period_s"]) + history.late_s
-    bound = float(header["bound_s"]) + (window.healed - window.injected if header["outlasts"] else 0.0)
+    # What the fault itself keeps away, all or one of the writers, comes back after the healing.
+    held = window.healed - window.injected if header["outlasts"] else 0.0
+    bound = float(header["bound_s"]) + (0.0 if header["hits"] else held)
     verdict.figures["bound_s"] = bound
-    _outages(history, verdict, window, bound)
+    _outages(history, verdict, window, bound, {header["hits"]: held} if header["hits"] else {})
     _ledger(history, verdict)
     _timelines(history, verdict)
     _primaries(history, verdict, window)
@@ -253,7 +258,9 @@ def _window(history: History, window: Window) -> Iterator[str]:
     if watched < STEADY_S:
         yield f"clients were watched for {watched:.2f} s after the healing; expected at least {STEADY_S:g} s"
     if history.header["outlasts"] and took_hold is not None:
-        gaps = [outage(history.of(kind), window) for kind in ("write", "request")]
+        hit = history.header["hits"]
+        kept = [history.worker(hit)] if hit else [history.of("write"), history.of("request")]
+        gaps = [outage(asked, window) for asked in kept]
         away = max(min(gap.end, window.healed) - max(gap.start, took_hold) for gap in gaps)
         if away < window.healed - took_hold - float(history.header["fades_s"]) - MARGIN_S:
             yield f"clients were served while the fault should have kept the service away: {away:.2f} s without"
@@ -391,6 +398,8 @@ def _archived(history: History, window: Window) -> Iterator[str]:
     ran = [event for event in history.of("running") if event["at"] <= window.injected <= event["end"]]
     if history.header["during"] and not ran:
         yield "no backup was seen to run when the fault came"
+    if history.header["refused"] and not history.of("play"):
+        yield "nobody knows whether the playbook was refused"
     if history.header["backup"] and not history.of("backup"):
         yield "no backup was tried after the fault"
     if history.header["archive"] == WAITS and _waiting(history, window.injected, window.healed) <= ON_ITS_WAY:
@@ -493,7 +502,8 @@ def _told_to_end(asked: Sequence[Event], window: Window) -> float:
     return max((float(event["at"]) for event in asked), default=window.healed)
 
 
-def _outages(history: History, verdict: Verdict, window: Window, bound: float) -> None:
+def _outages(history: History, verdict: Verdict, window: Window, common: float, more: Mapping[str, float]) -> None:
+    """`common`: the bound of everybody; `more`: what some may be away for beyond it."""
     header = history.header
     writing, requesting = float(header["write_period_s"]), float(header["request_period_s"])
     # One writer alone may have begun to wait just before service was back.
@@ -503,7 +513,7 @@ def _outages(history: History, verdict: Verdict, window: Window, bound: float) -
         ("web", history.of("request"), history.slack(requesting)),
         *((name, history.worker(name), history.slack(writing) + patience) for name in WORKERS),
     ):
-        gap = outage(asked, window).seconds
+        gap, bound = outage(asked, window).seconds, common + more.get(name, 0.0)
         # However short, and also if clients were served since the fault.
         gone = _told_to_end(asked, window) - max(
             (e["end"] for e in asked if e["outcome"] == "ok"), default=window.injected
@@ -624,10 +634,17 @@ def _primaries(history: History, verdict: Verdict, window: Window) -> None:
     verdict.figures["primaries_overlap_s"] = max(0.0, overlaps(found))
     # A server that was stopped goes on as what it was until Patroni there has looked; no replica acknowledges
     # its commits, and no write that it acknowledged passes as one of an older timeline. One that was started
-    # since, or that leads at the end, has no such excuse.
-    stopped = {(s["host"], s["mark"]) for s in samples if s["host"] in followers and s["at"] <= window.injected}
+    # since, or that leads at the end, has no such excuse. Where the fault keeps Patroni from looking, or goes behind
+    # its back, that begins with the fault.
+    rogue = bool(history.header["rogue"])
+    stopped = {
+        (s["host"], s["started"])
+        for s in samples
+        if s["host"] in followers and s["at"] <= window.injected and (s["mark"] or (rogue and not s.get("error")))
+    }
+    since = window.injected if rogue else window.healed
     until = window.healed + float(history.header["demotion_s"])
-    looked = [s for s in samples if (s["host"], s["mark"]) not in stopped or not window.healed <= s["at"] < until]
+    looked = [s for s in samples if (s["host"], s["mark"]) not in stopped or not since <= s["at"] < until]
     together = overlaps(list(spans(looked, period)))
     if together > 0:
         verdict.findings.append(f"two hosts took writes at once for {together:.2f} s")
@@ -711,6 +728,10 @@ def _service(history: History, verdict: Verdict, window: Window) -> None:
     # That a new leader has a newer one, its writers say.
     if history.header["leader"] == STAYS and before["timeline"] != after["timeline"]:
         verdict.findings.append(f"timeline {after['timeline']} at the end; expected {before['timeline']} as before")
+    for play in history.of("play"):
+        if not play["refused"] or play["changed"]:
+            said = "was refused" if play["refused"] else "was not refused"
+            verdict.findings.append(f"{play['name']} {said}, and changed {play['changed']} things; expected none")
     _agreement(history, verdict, after)
 
 

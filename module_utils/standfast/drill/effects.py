@@ -95,6 +95,11 @@ def slow_down(groups: str, share: float, seconds: float) -> str:
     )
 
 
+def starve(share: float, seconds: float) -> Effect:
+    """The host runs for a share of the time, as on a hypervisor that has sold its processors many times over."""
+    return Effect(slow_down("*", share, seconds), need=CGROUP_FREEZER)
+
+
 def backup_unit(kind: str) -> str:
     """The unit that makes backups of a type."""
     return f"standfast-backup@{kind}.service"
@@ -202,6 +207,18 @@ def kill_backend() -> Effect:
     return Effect(f'backend=$({QUERY} "{ours}")\ntest "$backend" -gt 0\nkill -KILL "$backend"\n')
 
 
+def hang(unit: str) -> Effect:
+    """SIGSTOP to the main process of a unit alone: what it has started goes on."""
+    return Effect(
+        f"""{AWAIT_STOPPED}
+main=$(systemctl show --property=MainPID --value {unit})
+kill -STOP "$main"
+await_stopped "$main"
+""",
+        f"systemctl kill --signal=CONT --kill-whom=main {unit}\n",
+    )
+
+
 # To PostgreSQL's first process before the others, so that it starts no more of them; one of those may end meanwhile.
 SIGNAL = """
 postmaster=$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")
@@ -283,6 +300,49 @@ def refuse_space() -> Effect:
     )
 
 
+# Takes every slot that is not reserved for superusers, and each one that becomes free.
+CROWD = '''
+import psycopg2, time
+FREE = """SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - current_setting('reserved_connections')::int - count(*)
+    FROM pg_stat_activity WHERE backend_type = 'client backend'"""
+def connect():
+    one = psycopg2.connect(dbname="postgres", application_name="standfast-drill-crowd")
+    one.autocommit = True
+    return one
+first, others = connect(), []
+while True:
+    with first.cursor() as cursor:
+        cursor.execute(FREE)
+        (free,) = cursor.fetchone()
+    others += [connect() for _ in range(max(0, free))]
+    time.sleep(0.02)
+'''
+
+
+def take_all_slots() -> Effect:
+    """Idle sessions on every connection slot that is not reserved for superusers."""
+    free = (
+        "SELECT count(*) >= current_setting('max_connections')::int "
+        "- current_setting('superuser_reserved_connections')::int - current_setting('reserved_connections')::int "
+        "FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    )
+    return Effect(
+        f"""
+cat >"$RUN/crowd.py" <<'PROGRAM'
+{CROWD}
+PROGRAM
+systemd-run --quiet --collect --unit=standfast-drill-crowd --uid=postgres python3 "$RUN/crowd.py"
+for attempt in $(seq 200); do
+    test "$({QUERY} "{free}")" != t || exit 0
+    sleep 0.05
+done
+exit 1
+""",
+        "systemctl stop standfast-drill-crowd.service || ! systemctl --quiet is-active standfast-drill-crowd.service\n",
+    )
+
+
 def stop_archiving() -> Effect:
     """Whatever pgBackRest is asked for on this host, it refuses, as after an operator's `pgbackrest stop`."""
     pgbackrest = 'runuser -u postgres -- pgbackrest --stanza="$CLUSTER" --log-level-console=off'
@@ -355,6 +415,11 @@ before=$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")
 test "$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")" != "$before"
 """
     )
+
+
+def promote() -> Effect:
+    """Promote a replica behind Patroni's back."""
+    return Effect(f'test "$({QUERY} "SELECT pg_promote()")" = t\ntest "$({QUERY} "SELECT pg_is_in_recovery()")" = f\n')
 
 
 def cut_off() -> Effect:

@@ -26,9 +26,12 @@ class Fault:
     seconds until it is healed, 0 where it heals by itself at once. fades: the class of standfast.timing within
     which a fault that outlasts has taken the service away; at once where it is empty. cuts_off: meanwhile
     nobody hears from the targets, whatever they hold. leader, vip: what becomes of them.
-    lossless: no request may fail at all. archive: WAITS where WAL cannot reach the repository meanwhile. during: the
-    type of the backup that runs when the fault comes, none where it is empty. backup: the type of the one that must
-    succeed right after it, without hands; such a drill writes WAL besides.
+    lossless: no request may fail at all. hits: the one writer whom a fault that outlasts keeps away; everybody where it
+    is empty. variables: what the playbook is told besides, and has to refuse before it changes anything. rogue: the
+    targets may go on, or begin, to take writes that nobody sends them, until Patroni there has looked.
+    archive: WAITS where WAL cannot reach the repository meanwhile. during: the type of the backup that runs when the
+    fault comes, none where it is empty. backup: the type of the one that must succeed right after it, without hands;
+    such a drill writes WAL besides.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Fault:
     fades: str = ""
     cuts_off: bool = False
     lossless: bool = False
+    hits: str = ""
+    variables: str = ""
+    rogue: bool = False
     archive: str = ""
     during: str = ""
     backup: str = ""
@@ -177,6 +183,56 @@ FAULTS = _catalogue(
         targets="primary",
         bound="patroni-crash",
         effect=effects.kill(PATRONI, "main"),
+    ),
+    Fault(
+        name="patroni-hang",
+        family="process",
+        summary="Patroni alone is suspended on the primary for 45 s, longer than its lease: nobody demotes PostgreSQL there",
+        targets="primary",
+        bound="patroni-hang",
+        effect=effects.hang(PATRONI),
+        hold_s=45,
+        rogue=True,
+        leader=MOVES,
+    ),
+    Fault(
+        name="out-of-band-promote",
+        family="operations",
+        summary="an operator promotes a replica behind Patroni's back: nobody is sent there, and it rejoins",
+        targets="replica",
+        bound="bystander",
+        effect=effects.promote(),
+        rogue=True,
+    ),
+    Fault(
+        name="bad-config",
+        family="operations",
+        summary="an operator converges with a setting that PostgreSQL does not understand: refused before anything changes",
+        targets="primary",
+        bound="bystander",
+        playbook="postgresql.yml",
+        variables='{"postgresql_parameters": {"work_mem": "lots"}}',
+        lossless=True,
+    ),
+    Fault(
+        name="connections-full",
+        family="operations",
+        summary="an application takes all of the primary's connection slots for 20 s: sessions go on, new ones are refused",
+        targets="primary",
+        bound="server-return",
+        effect=effects.take_all_slots(),
+        hold_s=20,
+        outlasts=True,
+        hits="reconnect",
+    ),
+    Fault(
+        name="cpu-starvation",
+        family="host",
+        summary="the primary's host gets a tenth of its processors' time for 20 s",
+        targets="primary",
+        bound="server-return",
+        effect=effects.starve(0.1, 20),
+        hold_s=20,
     ),
     Fault(
         name="primary-freeze-short",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +18,7 @@ from typing import Any, NoReturn
 
 from ..connections import Observers
 from ..health import Health, judge
-from ..inventory import ROOT, Inventory
+from ..inventory import Inventory
 from . import targets
 from .checker import DRAIN_S, MARGIN_S, STEADY_S
 from .effects import CGROUP_FREEZER, Effect, Need
@@ -28,6 +26,7 @@ from .faults import Fault
 from .history import now
 from .hosts import Clock, HostError, Hosts
 from .lock import LONGEST_S, Lock
+from .plays import play
 from .probes import Periods, Probes, arrange, first_client
 from .refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from .repository import Repository
@@ -158,7 +157,8 @@ class _Course:
             f"outage: at most {self.bound_s:g} s{' after the healing' if self.fault.outlasts else ''} ({self.fault.bound})",
         ]
         if effect is None:
-            return [*steps, f"on this machine: ansible-playbook playbooks/{fault.playbook}"]
+            told = f" -e '{fault.variables}'" if fault.variables else ""
+            return [*steps, f"on this machine: ansible-playbook playbooks/{fault.playbook}{told}"]
         for host in self.targets:
             steps += [f"inject on {host}:", *_indented(self._script(host, effect.inject))]
             if effect.heal:
@@ -318,6 +318,9 @@ class _Course:
             "fades_s": self._predicted(self.fault.fades) if self.fault.fades else 0.0,
             "cuts_off": self.fault.cuts_off,
             "lossless": self.fault.lossless,
+            "hits": self.fault.hits,
+            "refused": bool(self.fault.variables),
+            "rogue": self.fault.rogue,
             "archive": self.fault.archive,
             "during": self.fault.during,
             "backup": self.fault.backup,
@@ -444,7 +447,7 @@ class _Course:
         if effect is None:
             began = self._now()
             self._phase("inject", began)
-            self._play(self.fault.playbook)
+            self._play()
             self._phase("injected")
             return began
         with ThreadPoolExecutor(max_workers=len(self.targets)) as pool:
@@ -454,14 +457,14 @@ class _Course:
         self._phase("injected", max(ended for _, ended in times))
         return began
 
-    def _play(self, name: str) -> None:
-        command = ["ansible-playbook", "-i", str(self.drill.inventory), str(ROOT / "playbooks" / name)]
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / command[0]), *command[1:], "-e", "confirm=yes"],
-            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise InterruptedDrillError(f"playbook {name} failed:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
+    def _play(self) -> None:
+        fault = self.fault
+        done = play(self.drill.inventory, fault.playbook, fault.variables)
+        if fault.variables:
+            seen = {"name": fault.playbook, "refused": done.refused, "changed": done.changed}
+            self.events.append({"event": "play", "at": self._now(), **seen})
+        elif done.code != 0:
+            raise InterruptedDrillError(f"playbook {fault.playbook} failed:\n{done.said[-3000:]}")
 
     def _hold(self, injected: float, probes: Probes) -> None:
         until = injected + self.fault.hold_s

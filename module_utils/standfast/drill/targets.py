@@ -145,4 +145,6 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
             f"target: seen {', '.join(serving)}, which serves clients; expected a host beside it; "
             f"mend: choose a fault that goes to a {' or '.join(choice for choice in SERVING if FUNCTIONS[choice] == wanted)} by itself"
         )
-    return replace(fault, bound=BYSTANDER, outlasts=False, fades="", archive="", leader=STAYS, vip=STAYS), found
+    return replace(
+        fault, bound=BYSTANDER, outlasts=False, fades="", hits="", rogue=False, archive="", leader=STAYS, vip=STAYS
+    ), found
