@@ -888,6 +888,33 @@ def backup_began_after_the_fault(story: Story) -> None:
     story.one("running")["at"] = story.injected + 0.01
 
 
+def raises_alarm(story: Story) -> bool:
+    return bool(story.header["alarm"])
+
+
+@mutant(SAFETY, raises_alarm)
+def alarm_not_raised(story: Story) -> None:
+    for event in story.of("alarm"):
+        event["findings"] = []
+
+
+@mutant(SAFETY, raises_alarm)
+def another_alarm_raised(story: Story) -> None:
+    for event in story.of("alarm"):
+        event["findings"] = ["db2: restart pending"]
+
+
+@mutant(EVIDENCE, raises_alarm)
+def nobody_asked_the_service(story: Story) -> None:
+    story.remove(story.of("alarm"))
+
+
+@mutant(EVIDENCE, raises_alarm)
+def alarm_only_after_the_healing(story: Story) -> None:
+    for event in story.of("alarm"):
+        event["end"] = story.healed + 0.1
+
+
 @mutant(EVIDENCE, kept_back)
 def no_wal_seen_to_wait(story: Story) -> None:
     for event in story.of("archiver"):

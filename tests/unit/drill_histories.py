@@ -113,6 +113,7 @@ class Course:
     hits: str = ""
     refused: bool = False
     rogue: bool = False
+    alarm: str = ""
     archive: str = ""
     during: str = ""
     backup: str = ""
@@ -137,6 +138,8 @@ def _at(spans: Sequence[Span], host: str, at: float) -> Span | None:
 
 
 FOREVER = 1000.0
+# What the service says of a fault.
+NOTICED = "something is wrong"
 
 
 class Cast:
@@ -249,8 +252,8 @@ def isolation(cast: Cast) -> Course:
 
 
 def quorum_loss(cast: Cast) -> Course:
-    """Two etcd members are stopped: nothing happens."""
-    return cast.held(targets=[cast.primary, cast.successor])
+    """Two etcd members are stopped: nothing happens, and the service says so."""
+    return cast.held(targets=[cast.primary, cast.successor], alarm=f": {NOTICED}$")
 
 
 def switchover(cast: Cast) -> Course:
@@ -486,6 +489,7 @@ class Simulation:
             "hits": course.hits,
             "refused": course.refused,
             "rogue": course.rogue,
+            "alarm": course.alarm,
             "archive": course.archive,
             "during": course.during,
             "backup": course.backup,
@@ -511,7 +515,14 @@ class Simulation:
         ]
         play = {"event": "play", "at": course.took_hold, "name": "postgresql.yml", "refused": True, "changed": 0}
         plays = [play] if course.refused else []
-        return [self._service("before", 0.0), *phases, *plays, self._service("after", self.redundant)]
+        before, after = self._service("before", 0.0), self._service("after", self.redundant)
+        return [before, *phases, *plays, *self._alarms(), after]
+
+    def _alarms(self) -> Iterator[Event]:
+        """The service is asked twice while the fault is there; the second time it has noticed."""
+        for share, findings in ((0.2, []), (0.6, [f"db2: {NOTICED}"])) if self.course.alarm else ():
+            at = self.course.took_hold + share * (self.course.healed - self.course.took_hold)
+            yield {"event": "alarm", "at": at, "end": at + 0.01, "findings": findings}
 
     def _service(self, when: str, at: float) -> Event:
         reign = self.course.reign(at)

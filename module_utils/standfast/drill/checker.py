@@ -8,6 +8,7 @@ What is checked, from which evidence, and what cannot be seen: docs/checker.md.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ HEADER = frozenset(
         "hits",
         "refused",
         "rogue",
+        "alarm",
         "archive",
         "during",
         "backup",
@@ -222,6 +224,7 @@ def check(events: Sequence[Event]) -> Verdict:
     _timelines(history, verdict)
     _primaries(history, verdict, window)
     _holders(history, verdict, window, bound)
+    _alarm(history, verdict, window)
     _service(history, verdict, window)
     _archive(history, verdict, window)
     return verdict.close()
@@ -371,6 +374,8 @@ def _answers(history: History, window: Window) -> Iterator[str]:
         yield "the service did not name its timeline before and after"
     if before["findings"]:
         yield f"the service was not well before the fault: {before['findings'][0]}"
+    if history.header["alarm"] and not _heard(history, window):
+        yield "nobody asked the service while the fault was there"
     if history.phase("redundant") is None and not after["findings"]:
         yield "the service was not seen to be redundant again"
     roles = history.last("role", window.injected)
@@ -707,6 +712,29 @@ def _holders(history: History, verdict: Verdict, window: Window, bound: float) -
     answers = {event["mac"] for event in history.of("neighbour") if event["asked"]}
     if history.hosts("neighbours") and len(answers) != 1:
         verdict.findings.append(f"{len(answers)} hosts answer for the virtual address at the end; expected one")
+
+
+def alarmed(alarm: str, findings: Sequence[str]) -> bool:
+    """Whether the service says what it should of the fault; `alarm`: see faults.Fault."""
+    return any(re.search(alarm, finding) for finding in findings)
+
+
+def _heard(history: History, window: Window) -> list[Event]:
+    """What the service said of itself while the fault was there."""
+    return [event for event in history.of("alarm") if window.injected <= event["at"] and event["end"] <= window.healed]
+
+
+def _alarm(history: History, verdict: Verdict, window: Window) -> None:
+    """The right alarm is raised while the fault is there."""
+    alarm, heard = str(history.header["alarm"]), _heard(history, window)
+    if not alarm or not heard:
+        return
+    raised = next((event for event in heard if alarmed(alarm, event["findings"])), None)
+    if raised:
+        verdict.figures["alarm_s"] = float(raised["end"]) - window.injected
+    else:
+        said = "; ".join(heard[-1]["findings"]) or "all is well"
+        verdict.findings.append(f"no alarm while the fault was there: the service said {said}; expected {alarm}")
 
 
 def _service(history: History, verdict: Verdict, window: Window) -> None:

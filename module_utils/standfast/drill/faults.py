@@ -28,7 +28,9 @@ class Fault:
     nobody hears from the targets, whatever they hold. leader, vip: what becomes of them.
     lossless: no request may fail at all. hits: the one writer whom a fault that outlasts keeps away; everybody where it
     is empty. variables: what the playbook is told besides, and has to refuse before it changes anything. rogue: the
-    targets may go on, or begin, to take writes that nobody sends them, until Patroni there has looked.
+    targets may go on, or begin, to take writes that nobody sends them, until Patroni there has looked. alarm: what
+    `fab status` must say of the service while the fault is there, a regular expression over `subject: seen`; nobody
+    asks it where this is empty.
     archive: WAITS where WAL cannot reach the repository meanwhile. during: the type of the backup that runs when the
     fault comes, none where it is empty. backup: the type of the one that must succeed right after it, without hands;
     such a drill writes WAL besides.
@@ -49,6 +51,7 @@ class Fault:
     hits: str = ""
     variables: str = ""
     rogue: bool = False
+    alarm: str = ""
     archive: str = ""
     during: str = ""
     backup: str = ""
@@ -313,6 +316,7 @@ FAULTS = _catalogue(
         bound="etcd-quorum",
         effect=effects.stop(ETCD),
         hold_s=60,
+        alarm=r"^failsafe: ",
     ),
     Fault(
         name="switchover",
@@ -333,6 +337,7 @@ FAULTS = _catalogue(
         hold_s=45,
         outlasts=True,
         leader=WAITS,
+        alarm=r"^leader: ",
     ),
     Fault(
         name="backend-crash",
@@ -361,6 +366,7 @@ FAULTS = _catalogue(
         bound="bystander",
         effect=effects.crash_and_stay_down(PATRONI),
         hold_s=15,
+        alarm=r"patroni.service on ",
     ),
     Fault(
         name="replica-freeze",
@@ -390,6 +396,7 @@ FAULTS = _catalogue(
         bound="primary-cut-from-etcd",
         effect=effects.cut_from_peers("{ $ETCD_PORT, $ETCD_PEER_PORT }"),
         hold_s=40,
+        alarm=r"^failsafe: |^etcd on ",
     ),
     Fault(
         name="cut-replicas",
@@ -401,6 +408,7 @@ FAULTS = _catalogue(
         # Longer than wal_receiver_timeout: the replicas begin anew.
         hold_s=60,
         outlasts=True,
+        alarm=r"^synchronous replicas: none streams",
     ),
     Fault(
         name="cut-vrrp",
@@ -411,6 +419,7 @@ FAULTS = _catalogue(
         effect=effects.cut_vrrp(),
         hold_s=10,
         vip=SPLIT,
+        alarm=r": held by \w+, ",
     ),
     Fault(
         name="vrrp-deaf",
@@ -432,6 +441,7 @@ FAULTS = _catalogue(
         hold_s=10,
         outlasts=True,
         fades="server-loss",
+        alarm=r"HAProxy sends writes to nobody",
     ),
     Fault(
         name="packet-loss",
@@ -474,6 +484,7 @@ FAULTS = _catalogue(
         hold_s=75,
         archive=WAITS,
         backup="incr",
+        alarm=r"^archiving on ",
     ),
     Fault(
         name="backup-killed",
@@ -525,6 +536,7 @@ FAULTS = _catalogue(
         bound="etcd-quorum",
         effect=effects.refuse_space(),
         hold_s=30,
+        alarm=r"^etcd on .*: alarm NOSPACE",
     ),
     Fault(
         name="idle-slot",

@@ -20,7 +20,7 @@ from ..connections import Observers
 from ..health import Health, judge
 from ..inventory import Inventory
 from . import targets
-from .checker import DRAIN_S, MARGIN_S, STEADY_S
+from .checker import DRAIN_S, MARGIN_S, STEADY_S, alarmed
 from .effects import CGROUP_FREEZER, Effect, Need
 from .faults import Fault
 from .history import now
@@ -321,6 +321,7 @@ class _Course:
             "hits": self.fault.hits,
             "refused": bool(self.fault.variables),
             "rogue": self.fault.rogue,
+            "alarm": self.fault.alarm,
             "archive": self.fault.archive,
             "during": self.fault.during,
             "backup": self.fault.backup,
@@ -351,7 +352,7 @@ class _Course:
                 "leader_address": addresses.get(leader),
                 "timeline": facts["database"]["timeline"],
                 "holder": next(iter(facts["virtual_addresses"][0]["holders"]), None),
-                "findings": [f"{finding.subject}: {finding.seen}" for finding in health.findings],
+                "findings": _said(health),
             }
         )
 
@@ -467,10 +468,18 @@ class _Course:
             raise InterruptedDrillError(f"playbook {fault.playbook} failed:\n{done.said[-3000:]}")
 
     def _hold(self, injected: float, probes: Probes) -> None:
-        until = injected + self.fault.hold_s
+        until, raised = injected + self.fault.hold_s, not self.fault.alarm
         while self._now() < until:
             self._look(probes, f"{self.fault.name}, {until - self._now():.0f} s to the healing")
+            raised = raised or self._alarmed()
             time.sleep(min(LOOK_EVERY_S, max(0.0, until - self._now())))
+
+    def _alarmed(self) -> bool:
+        """Whether the service says what is wrong with it, asked as `fab status` asks."""
+        began = self._now()
+        findings = _said(self._observe())
+        self.events.append({"event": "alarm", "at": began, "end": self._now(), "findings": findings})
+        return alarmed(self.fault.alarm, findings)
 
     def _heal(self) -> None:
         effect = self.fault.effect
@@ -611,6 +620,10 @@ def heeding() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _said(health: Health) -> list[str]:
+    return [f"{finding.subject}: {finding.seen}" for finding in health.findings]
 
 
 def _indented(script: str) -> list[str]:

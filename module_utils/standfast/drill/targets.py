@@ -146,5 +146,14 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
             f"mend: choose a fault that goes to a {' or '.join(choice for choice in SERVING if FUNCTIONS[choice] == wanted)} by itself"
         )
     return replace(
-        fault, bound=BYSTANDER, outlasts=False, fades="", hits="", rogue=False, archive="", leader=STAYS, vip=STAYS
+        fault,
+        bound=BYSTANDER,
+        outlasts=False,
+        fades="",
+        hits="",
+        rogue=False,
+        alarm="",
+        archive="",
+        leader=STAYS,
+        vip=STAYS,
     ), found
