@@ -417,11 +417,6 @@ test "$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")" != "$before"
     )
 
 
-def promote() -> Effect:
-    """Promote a replica behind Patroni's back."""
-    return Effect(f'test "$({QUERY} "SELECT pg_promote()")" = t\ntest "$({QUERY} "SELECT pg_is_in_recovery()")" = f\n')
-
-
 def cut_off() -> Effect:
     """Drop every packet of the interface, ARP too, in both directions; the link stays up."""
     return Effect(
