@@ -120,7 +120,8 @@ class Bench:
             *("runuser", "-u", "postgres", "--", "env", "PGPASSFILE=/var/lib/postgresql/.patroni.pgpass"),
             *("/usr/lib/postgresql/17/bin/pg_basebackup", "--checkpoint=fast", "--wal-method=stream", "--no-password"),
             f"--pgdata={FOLDER}/basebackup",
-            f"--dbname=host={address} user=replicator sslmode=verify-full sslrootcert=/etc/standfast/pki/ca.crt",
+            f"--dbname=host={address} user=replicator sslmode=verify-full sslrootcert=/etc/standfast/pki/ca.crt"
+            " sslcert=/etc/standfast/pki/host.crt sslkey=/etc/standfast/pki/host.key",
         )
         self._shell(self._replica, f"rm -rf {FOLDER}/basebackup")
         # Of a running replica: files come and go, and cp says so; what it copies is not used.
