@@ -36,7 +36,7 @@ def show(to: Console, topology: Mapping[str, Any], health: Health) -> None:
         to.print(row)
     to.print()
     for finding in health.findings:
-        to.print(Text(f"{finding.subject}: {finding.seen}", style=STYLES[finding.level]))
+        to.print(Text(str(finding), style=STYLES[finding.level]))
         to.print(Text(f"    mend: {finding.mend}", style="dim"))
     to.print(verdict(topology["cluster_name"], health))
 

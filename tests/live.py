@@ -85,7 +85,7 @@ class Live:
     def well(self) -> Health:
         """What the whole service says of itself, as `fab status` asks it; AssertionError with all that is not well."""
         health = judge(self.topology, self._observers.ask())
-        assert health.well, "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
+        assert health.well, "; ".join(map(str, health.findings))
         return health
 
     def restart(self, *names: str, power_cut: bool = False) -> None:

@@ -43,6 +43,9 @@ class Finding:
     seen: str
     mend: str
 
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.seen}"
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -492,17 +492,14 @@ class Repository:
 
     def timelines(self, archive: Archive) -> set[int]:
         """The timelines of a database that have a history file; the first one has none."""
-        filtered = ("--filter=[.]history$", "--output=json")
-        names = json.loads(self._command("repo-ls", *self._at(archive), *filtered, paths=[self._folder(archive)]))
+        options = (f"--repo={archive.repository}", "--filter=[.]history$", "--output=json")
+        names = json.loads(self._command("repo-ls", *options, paths=[self._folder(archive)]))
         return {int(name[:8], 16) for name in names if name != "."}
 
     def history(self, archive: Archive, timeline: int) -> str:
         """The history file of a timeline. Unlike `archive-get` this needs no database on this host."""
         path = f"{self._folder(archive)}/{timeline:08X}.history"
-        return self._command("repo-get", *self._at(archive), paths=[path])
-
-    def _at(self, archive: Archive) -> tuple[str]:
-        return (f"--repo={archive.repository}",)
+        return self._command("repo-get", f"--repo={archive.repository}", paths=[path])
 
     def _folder(self, archive: Archive) -> str:
         return f"archive/{self._name}/{archive.database}"

@@ -10,6 +10,8 @@ import pytest
 from standfast.drill import archive
 from standfast.drill.hosts import HostError
 from standfast.drill.repository import Repository
+from standfast.pgbackrest import parse_lsn
+from standfast.recovery import parse_history
 
 MIB = 2**20
 SIZE = 16 * MIB
@@ -50,9 +52,9 @@ def test_archive_is_read_as_ranges_of_whole_segments() -> None:
 
 
 def test_history_file_says_where_timelines_were_left() -> None:
-    assert archive.forks(HISTORY) == [[1, 0x5000148], [2, 0x9000000]]
-    assert archive.forks("") == []
-    assert archive.position("1/6B3749C8") == 0x16B3749C8
+    assert parse_history(HISTORY) == {1: 0x5000148, 2: 0x9000000}
+    assert parse_history("") == {}
+    assert parse_lsn("1/6B3749C8") == 0x16B3749C8
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_history_file_says_where_timelines_were_left() -> None:
 def test_restore_needs_each_segment_on_its_timeline(
     held: Mapping[str, Sequence[Sequence[int]]], absent: list[str]
 ) -> None:
-    assert archive.missing(held, 3, 11, 3, archive.forks(HISTORY), SIZE) == absent
+    assert archive.missing(held, 3, 11, 3, list(parse_history(HISTORY).items()), SIZE) == absent
 
 
 INFO = (Path(__file__).parent / "data/pgbackrest-2.55.1").glob("*.json")

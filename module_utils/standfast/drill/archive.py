@@ -30,12 +30,6 @@ def name(timeline: int, segment: int, segment_bytes: int) -> str:
     return f"{timeline:08X}{whole:08X}{rest:08X}"
 
 
-def position(lsn: str) -> int:
-    """Bytes from the beginning of WAL, from the notation `1/6B3749C8`."""
-    whole, rest = lsn.split("/")
-    return int(whole, 16) * HALF + int(rest, 16)
-
-
 def ranges(files: Iterable[str], segment_bytes: int) -> dict[str, list[list[int]]]:
     """Which segments the files of an archive are; files of other kinds are none."""
     found: dict[str, set[int]] = {}
@@ -52,12 +46,6 @@ def _joined(numbers: Sequence[int]) -> list[list[int]]:
         for start, end in zip([0, *breaks], [*breaks, len(numbers)], strict=True)
         if end > start
     ]
-
-
-def forks(history: str) -> list[list[int]]:
-    """From a timeline's history file: each older timeline, and the position in bytes at which it was left."""
-    rows = (line.split() for line in history.splitlines())
-    return [[int(row[0]), position(row[1])] for row in rows if row and not row[0].startswith("#")]
 
 
 def missing(

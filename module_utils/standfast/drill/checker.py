@@ -814,11 +814,10 @@ def _archive(history: History, verdict: Verdict, window: Window) -> None:
 
 def _failures(history: History) -> int:
     """How often archiving failed; a server that was started anew may count from 0."""
-    total = 0
-    for host in history.hosts("archiver"):
-        counts = [int(sample["failed"]) for sample in _primaries_archivers(history) if sample["host"] == host]
-        total += sum(max(0, later - earlier) for earlier, later in pairwise(counts))
-    return total
+    counts: dict[str, list[int]] = defaultdict(list)
+    for sample in _primaries_archivers(history):
+        counts[sample["host"]].append(int(sample["failed"]))
+    return sum(max(0, later - earlier) for one in counts.values() for earlier, later in pairwise(one))
 
 
 def _next_backup(history: History, verdict: Verdict, before: Event, after: Event) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import pgbackrest
+from ..recovery import parse_history
 from . import archive
 from .effects import backup_unit, begin_backup
 from .hosts import Hosts
@@ -64,7 +65,7 @@ class Repository:
             "closed": closing["closed"],
             "segment_bytes": size,
             "timeline": int(closing["closed"][:8], 16),
-            "forks": archive.forks(closing["history"]),
+            "forks": [list(fork) for fork in parse_history(closing["history"]).items()],
             "backups": [_shown(backup) for backup in stanza.backups],
             "segments": archive.ranges(self._files(stanza, since), size) if since else {},
         }

@@ -205,8 +205,9 @@ class _Course:
     def _steady(self) -> Health:
         health = self._observe()
         if not health.well:
-            found = "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
-            raise RefusedError(f"the service is not well: {found}; mend: see `fab status`")
+            raise RefusedError(
+                f"the service is not well: {'; '.join(map(str, health.findings))}; mend: see `fab status`"
+            )
         return health
 
     def candidates(self) -> list[str]:
@@ -352,7 +353,7 @@ class _Course:
                 "leader_address": addresses.get(leader),
                 "timeline": facts["database"]["timeline"],
                 "holder": next(iter(facts["virtual_addresses"][0]["holders"]), None),
-                "findings": _said(health),
+                "findings": [str(finding) for finding in health.findings],
             }
         )
 
@@ -477,7 +478,7 @@ class _Course:
     def _alarmed(self) -> bool:
         """Whether the service says what is wrong with it, asked as `fab status` asks."""
         began = self._now()
-        findings = _said(self._observe())
+        findings = [str(finding) for finding in self._observe().findings]
         self.events.append({"event": "alarm", "at": began, "end": self._now(), "findings": findings})
         return alarmed(self.fault.alarm, findings)
 
@@ -573,9 +574,7 @@ class _Course:
             self._phase("redundant")
         self._record(health, "after")
         self.drill.say(
-            "  fully redundant"
-            if health.well
-            else "  NOT redundant: " + "; ".join(f"{finding.subject}: {finding.seen}" for finding in health.findings)
+            "  fully redundant" if health.well else "  NOT redundant: " + "; ".join(map(str, health.findings))
         )
         return health
 
@@ -620,10 +619,6 @@ def heeding() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _said(health: Health) -> list[str]:
-    return [f"{finding.subject}: {finding.seen}" for finding in health.findings]
 
 
 def _indented(script: str) -> list[str]:

@@ -137,14 +137,13 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
     if set(found) == set(own):
         return fault, found
-    serving = [
-        name for choice in SERVING for name in CHOICES[choice](facts) if name in found and FUNCTIONS[choice] == wanted
-    ]
-    if serving:
-        raise RefusedError(
-            f"target: seen {', '.join(serving)}, which serves clients; expected a host beside it; "
-            f"mend: choose a fault that goes to a {' or '.join(choice for choice in SERVING if FUNCTIONS[choice] == wanted)} by itself"
-        )
+    for choice in SERVING:
+        serving = [name for name in CHOICES[choice](facts) if name in found and FUNCTIONS[choice] == wanted]
+        if serving:
+            raise RefusedError(
+                f"target: seen {', '.join(serving)}, which serves clients; expected a host beside it; "
+                f"mend: choose a fault that goes to a {choice} by itself"
+            )
     return replace(
         fault,
         bound=BYSTANDER,
