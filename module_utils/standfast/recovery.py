@@ -222,6 +222,12 @@ def _name(text: str) -> _Read:
 # What the repository offers
 
 
+def read_history(text: str) -> list[tuple[int, int]]:
+    """The lines of a history file as they are: a timeline, and a position. ValueError if it is something else."""
+    lines = [line.split(maxsplit=2) for line in text.splitlines()]
+    return [(int(line[0]), parse_lsn(line[1])) for line in lines if line and not line[0].startswith("#")]
+
+
 def parse_history(text: str) -> dict[int, int]:
     r"""A timeline's ancestors, oldest first, each with the position at which it was left, from its history file.
 
@@ -231,13 +237,12 @@ def parse_history(text: str) -> dict[int, int]:
     >>> {timeline: show_lsn(end) for timeline, end in parse_history("1\t0/A0000A0\tx\n\n2\t0/9049988\tx\n").items()}
     {1: '0/9049988', 2: '0/9049988'}
     """
-    lines = [line.split(maxsplit=2) for line in text.splitlines()]
-    ends = [(int(line[0]), parse_lsn(line[1])) for line in lines if line and not line[0].startswith("#")]
+    ends = read_history(text)
     return {timeline: min(end for _, end in ends[place:]) for place, (timeline, _) in enumerate(ends)}
 
 
 def timeline_of(segment: str) -> int:
-    """The timeline of a WAL segment.
+    """The timeline of a WAL segment, or of a history file.
 
     >>> timeline_of("0000000A0000000100000002")
     10

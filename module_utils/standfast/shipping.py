@@ -26,7 +26,7 @@ sys.exit(main())
 """
 
 # What a program may import besides Python's own modules and this package: Debian's packages have them.
-DEBIAN = frozenset({"cryptography", "psycopg", "psycopg2"})
+DEBIAN = frozenset({"cryptography", "psycopg", "psycopg2", "yaml"})
 
 
 def files(

@@ -766,6 +766,21 @@ def segment_of_the_switch_is_there_only_on_the_timeline_that_was_left(story: Sto
 
 
 @mutant(SAFETY, switched)
+def history_of_the_new_timeline_is_not_archived(story: Story) -> None:
+    story.look("after")["histories"].remove(story.look("after")["timeline"])
+
+
+@mutant(SAFETY)
+def history_of_an_older_timeline_is_lost(story: Story) -> None:
+    story.look("after")["histories"].remove(story.look("before")["timeline"])
+
+
+@mutant(SAFETY)
+def archive_has_the_history_of_a_timeline_that_nobody_leads(story: Story) -> None:
+    story.look("after")["histories"].append(story.look("after")["timeline"] + 1)
+
+
+@mutant(SAFETY, switched)
 def timeline_that_was_left_was_never_archived_to_its_end(story: Story) -> None:
     after, old = story.look("after"), f"{story.look('before')['timeline']:08X}"
     left = after["forks"][-1][1] // after["segment_bytes"]
@@ -851,6 +866,12 @@ def archive_was_not_whole_before(story: Story) -> None:
     hole = story.segment(before, "since")
     for look in (before, after):
         story.unarchive(look, lambda number: number == hole)
+
+
+@mutant(EVIDENCE)
+def history_was_missing_before(story: Story) -> None:
+    for look in (story.look("before"), story.look("after")):
+        look["histories"].remove(story.look("before")["timeline"])
 
 
 @mutant(EVIDENCE)

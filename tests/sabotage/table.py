@@ -146,6 +146,27 @@ CHEAP = [
         f"{GUARDS}::test_wal_goes_to_the_repository_and_only_sound_wal_comes_back",
     ),
     Saboteur(
+        "archive_command without its guard",
+        POSTGRESQL,
+        "postgresql_archive_command and '/usr/local/libexec/standfast-archive-wal %p ' ~ postgresql_archive_command",
+        "postgresql_archive_command",
+        f"{GUARDS}::test_wal_goes_to_the_repository_and_only_sound_wal_comes_back",
+    ),
+    Saboteur(
+        "WAL of whoever was promoted goes into the archive",
+        "roles/postgresql/files/root/usr/local/libexec/standfast-archive-wal",
+        '$(basename "$waiting" .ready)"\n',
+        '$(basename "$waiting" .ready)" || true\n',
+        "tests/unit/test_archive_wal.py::test_nothing_is_archived_while_a_foreign_timeline_waits",
+    ),
+    Saboteur(
+        "any timeline that the leader has been on is taken for its own",
+        f"{PACKAGE}/lineage.py",
+        "timeline in numbers and list(older) == list(left[: numbers.index(timeline)])",
+        "timeline in numbers",
+        "tests/unit/test_archive_wal.py::test_timeline_that_forked_elsewhere_is_not_the_clusters",
+    ),
+    Saboteur(
         "restore_command without its guard",
         POSTGRESQL,
         "'/usr/local/libexec/standfast-restore-wal %f ' ~ postgresql_restore_command",

@@ -188,7 +188,8 @@ def test_former_primary_returns_without_hands() -> None:
 def test_wal_goes_to_the_repository_and_only_sound_wal_comes_back() -> None:
     postgresql = dynamic()["postgresql"]
     assert postgresql["parameters"]["archive_mode"] == "on"
-    assert postgresql["parameters"]["archive_command"] == "pgbackrest --stanza=lab archive-push %p"
+    archive = postgresql["parameters"]["archive_command"]
+    assert archive == "/usr/local/libexec/standfast-archive-wal %p pgbackrest --stanza=lab archive-push %p"
     restore = postgresql["recovery_conf"]["restore_command"]
     assert restore == '/usr/local/libexec/standfast-restore-wal %f pgbackrest --stanza=lab archive-get %f "%p"'
 

@@ -703,7 +703,7 @@ class Wal:
             }  # fmt: skip
 
     def _look(self, when: str, at: float, reign: Span, closed: int, forks: list[Any], segments: Event) -> Event:
-        start = archive.name(reign.timeline, self.first, SEGMENT_BYTES)
+        start = archive.name(self.course.reign(0.0).timeline - 1, self.first, SEGMENT_BYTES)
         known = [("20251231-000000F", start, start)]
         if when == "after" and self.course.backup:
             last = archive.name(reign.timeline, self.last, SEGMENT_BYTES)
@@ -712,6 +712,7 @@ class Wal:
             "event": "archive", "at": at, "when": when, "host": "backup1", "leader": reign.host, "since": start,
             "closed": archive.name(reign.timeline, closed, SEGMENT_BYTES), "segment_bytes": SEGMENT_BYTES,
             "timeline": reign.timeline, "forks": forks, "segments": segments,
+            "histories": list(range(2, reign.timeline + 1)),
             "backups": [
                 {"label": label, "type": "full", "stopped": number, "error": False, "wal_start": begin, "wal_stop": end}
                 for number, (label, begin, end) in enumerate(known)

@@ -51,6 +51,27 @@ def test_archive_is_read_as_ranges_of_whole_segments() -> None:
     assert archive.ranges([], SIZE) == {}
 
 
+def test_histories_are_read_from_the_archive_too() -> None:
+    files = ["0000000200000000", "0000000B.history", "00000002.history", "00000003.history.tmp", "archive.info"]
+    assert archive.histories(files) == [2, 11]
+
+
+@pytest.mark.parametrize(
+    ("start", "held", "absent"),
+    [
+        ("000000010000000000000003", [2, 3], []),
+        ("000000010000000000000003", [3], ["00000002.history"]),
+        ("000000010000000000000003", [2, 4], ["00000003.history"]),
+        # Those from before the backup are needed by nobody any more, and pgBackRest removes them.
+        ("000000020000000000000006", [3], []),
+        ("00000003000000000000000A", [], []),
+    ],
+    ids=["whole", "ancestor", "its own", "before the backup", "no switch since"],
+)
+def test_restore_needs_the_histories_since_its_backup(start: str, held: list[int], absent: list[str]) -> None:
+    assert archive.unwritten(held, start, 3, list(parse_history(HISTORY).items())) == absent
+
+
 def test_history_file_says_where_timelines_were_left() -> None:
     assert parse_history(HISTORY) == {1: 0x5000148, 2: 0x9000000}
     assert parse_history("") == {}

@@ -1,4 +1,4 @@
-"""The WAL archive as the checker sees it: which segments it has, which it must have, and what is missing between.
+"""The WAL archive as the checker sees it: what it has, what it must have, and what is missing between.
 
 Pure. A segment's number counts from the beginning of WAL, on all timelines alike, so that one with the number
 of a switch to a new timeline is there on both.
@@ -12,6 +12,7 @@ from itertools import pairwise
 
 # `000000010000000000000001` of the archive's `000000010000000000000001-<checksum>.zst`; what is .partial is none.
 SEGMENT = re.compile(r"(?P<name>[0-9A-F]{24})-[0-9a-f]{40}(\.\w+)?")
+HISTORY = re.compile(r"(?P<timeline>[0-9A-F]{8})\.history")
 # A name has 32 bits of the position each in its second and third part.
 HALF = 2**32
 
@@ -39,6 +40,11 @@ def ranges(files: Iterable[str], segment_bytes: int) -> dict[str, list[list[int]
     return {timeline: _joined(sorted(numbers)) for timeline, numbers in sorted(found.items())}
 
 
+def histories(files: Iterable[str]) -> list[int]:
+    """The timelines that have a history file in an archive."""
+    return sorted(int(found["timeline"], 16) for file in files if (found := HISTORY.fullmatch(file)))
+
+
 def _joined(numbers: Sequence[int]) -> list[list[int]]:
     breaks = [index for index, (before, after) in enumerate(pairwise(numbers), 1) if after != before + 1]
     return [
@@ -46,6 +52,17 @@ def _joined(numbers: Sequence[int]) -> list[list[int]]:
         for start, end in zip([0, *breaks], [*breaks, len(numbers)], strict=True)
         if end > start
     ]
+
+
+def unwritten(held: Iterable[int], start: str, timeline: int, left: Sequence[Sequence[int]]) -> list[str]:
+    """Names of the histories that a restore from the segment `start` on, to the end of `timeline`, would look for in vain.
+
+    It looks for one timeline after the other, and takes the last that it finds before one is missing (xlogrecovery.c,
+    findNewestTimeLine), so every timeline from that of `start` on must be there that `timeline` descends from
+    (`left`: timeline, position).
+    """
+    needed = {timeline, *(old for old, _ in left)} - set(held)
+    return [f"{one:08X}.history" for one in sorted(needed) if one > int(start[:8], 16)]
 
 
 def missing(

@@ -419,10 +419,13 @@ def _recoverable_from(before: Event, after: Event) -> str | None:
 
 
 def _absent(look: Event, start: str) -> list[str]:
-    """The segments that the archive lacks, from `start` to the one that was closed for this look."""
-    size = int(look["segment_bytes"])
+    """What the archive lacks from `start` to the segment that was closed for this look: histories, then segments."""
+    size, timeline = int(look["segment_bytes"]), int(look["timeline"])
     first, last = archive.number(start, size), archive.number(look["closed"], size)
-    return archive.missing(look["segments"], first, last, int(look["timeline"]), look["forks"], size)
+    return [
+        *archive.unwritten(look["histories"], start, timeline, look["forks"]),
+        *archive.missing(look["segments"], first, last, timeline, look["forks"], size),
+    ]
 
 
 def _primaries_archivers(history: History) -> list[Event]:
@@ -798,7 +801,12 @@ def _archive(history: History, verdict: Verdict, window: Window) -> None:
     verdict.figures["archive_gap"] = len(absent)
     if absent:
         verdict.findings.append(
-            f"the archive lacks {len(absent)} segments, the first {absent[0]}: a restore of what came later is impossible"
+            f"the archive lacks {len(absent)} files, the first {absent[0]}: a restore of what came later is impossible"
+        )
+    if astray := [one for one in after["histories"] if one > int(after["timeline"]) and one not in before["histories"]]:
+        verdict.findings.append(
+            f"the archive has the history of timeline {astray[-1]}, and {after['leader']} leads on {after['timeline']}: "
+            "a replica that starts will look for a way there in vain"
         )
     leader = [sample for sample in samples if sample["host"] == after["leader"] and sample["at"] >= window.healed]
     drained = next((float(sample["at"]) for sample in leader if sample["waiting"] <= ON_ITS_WAY), None)

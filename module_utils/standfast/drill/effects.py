@@ -269,6 +269,23 @@ kill -CONT "$startup" || test ! -d "/proc/$startup"
     )
 
 
+def promote() -> Effect:
+    """PostgreSQL's own promotion of a replica, of which Patroni is not told."""
+    return Effect(
+        f"""
+newest() {{ ls "$DATA_DIRECTORY/pg_wal" | grep "[.]history$" | tail -n 1; }}
+before=$(newest)
+{QUERY} "SELECT pg_promote(wait => false)" >/dev/null
+# Patroni may take it back at once: what stays for longer is the history of its timeline.
+for attempt in $(seq 500); do
+    test "$(newest)" = "$before" || exit 0
+    sleep 0.01
+done
+exit 1
+"""
+    )
+
+
 def keep_wal() -> Effect:
     """A replication slot without a consumer: WAL piles up behind it."""
     create = "SELECT pg_create_physical_replication_slot('standfast_drill', true)"

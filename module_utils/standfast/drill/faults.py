@@ -199,6 +199,15 @@ FAULTS = _catalogue(
         leader=MOVES,
     ),
     Fault(
+        name="out-of-band-promote",
+        family="operations",
+        summary="an operator promotes a replica behind Patroni's back: it becomes one again, and leaves no trace in the archive",
+        targets="replica",
+        bound="bystander",
+        effect=effects.promote(),
+        rogue=True,
+    ),
+    Fault(
         name="bad-config",
         family="operations",
         summary="an operator converges with a setting that PostgreSQL does not understand: refused before anything changes",

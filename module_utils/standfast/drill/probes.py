@@ -99,6 +99,11 @@ class Probes:
         said = self._hosts.run(probe.host, ["tail", f"--lines={lines}", self._path(probe, "jsonl")])
         return [json.loads(line) for line in said.splitlines() if line.endswith("}")]
 
+    def end(self, *programs: str) -> None:
+        """End some programs early, on all hosts; what they saw is collected with the others'."""
+        for host, probes in self._by_host().items():
+            self._stop(host, [probe for probe in probes if probe.program in programs])
+
     def finish(self) -> tuple[list[dict[str, Any]], list[str]]:
         """End them all; what they saw, each line with its host, and why nobody knows what others saw.
 

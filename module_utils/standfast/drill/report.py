@@ -37,7 +37,7 @@ COUNTS = {
     "lost": ["lost"],
     "phantom, resurrected, duplicated": ["phantom", "resurrected", "duplicated"],
     "WAL segments that waited at once, failures": ["archive_waited", "archive_failures"],
-    "WAL segments that the archive lacks": ["archive_gap"],
+    "files that the archive lacks": ["archive_gap"],
 }
 HARM = {"lost", "phantom", "resurrected", "duplicated", "archive_gap"}
 SECONDS = {

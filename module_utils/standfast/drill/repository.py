@@ -57,6 +57,8 @@ class Repository:
         stanza = self._info()
         newest, size = stanza.newest(), int(closing["segment_bytes"])
         since = since or (newest.wal_start if newest else "")
+        top = self._top(stanza)
+        listed = self._list(top)
         return {
             "event": "archive",
             "host": self.host,
@@ -67,7 +69,8 @@ class Repository:
             "timeline": int(closing["closed"][:8], 16),
             "forks": [list(fork) for fork in parse_history(closing["history"]).items()],
             "backups": [_shown(backup) for backup in stanza.backups],
-            "segments": archive.ranges(self._files(stanza, since), size) if since else {},
+            "histories": archive.histories(listed),
+            "segments": archive.ranges(self._files(top, listed, since), size) if since else {},
         }
 
     def back_up(self, kind: str) -> dict[str, Any]:
@@ -113,14 +116,16 @@ class Repository:
         (stanza,) = pgbackrest.parse_info(said)
         return stanza
 
-    def _files(self, stanza: pgbackrest.Stanza, since: str) -> list[str]:
-        """The names of the archive's files from a segment's folder on, on all timelines."""
+    def _top(self, stanza: pgbackrest.Stanza) -> str:
+        """The archive of the database that runs."""
         system, _ = stanza.databases[-1]
         database = next(held.database for held in reversed(stanza.archives) if held.system_id == system)
+        return f"archive/{self.stanza}/{database}"
+
+    def _files(self, top: str, listed: list[str], since: str) -> list[str]:
+        """The names of the archive's files from a segment's folder on, on all timelines."""
         # Its folders are the first two parts of their segments' names.
-        top = f"archive/{self.stanza}/{database}"
-        folders = self._list(top)
-        wanted = [folder for folder in folders if len(folder) == len(since[:16]) and folder[8:] >= since[8:16]]
+        wanted = [folder for folder in listed if len(folder) == len(since[:16]) and folder[8:] >= since[8:16]]
         return self._list(*(f"{top}/{folder}" for folder in wanted)) if wanted else []
 
     def _list(self, *folders: str) -> list[str]:
