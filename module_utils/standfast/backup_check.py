@@ -30,6 +30,7 @@ CONFIG = Path("/etc/standfast/backup-check.json")
 STATE = Path("/var/lib/standfast-backup-check")
 FAILURES = Path("/var/lib/standfast-backup")
 DRILLS = Path("/var/lib/standfast-restore-drill/history.jsonl")
+VERIFIED = Path("/var/lib/standfast-backup/verify.json")
 UNIT_FILES = Path("/etc/systemd/system")
 
 COMMAND_TIMEOUT_S = 60.0
@@ -132,6 +133,7 @@ class Observer:
             },
             began={kept.key: self._began(stanza, kept) for kept in self.expected.repositories},
             drills=observed(_drills),
+            damaged=observed(_damaged),
         )
 
     # The primary and the witness
@@ -241,6 +243,12 @@ def _drills() -> list[Mapping[str, Any]]:
     """Every drill in the history. A last line that is being written is left out."""
     lines = files.read(DRILLS).splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _damaged() -> list[str]:
+    """What the last verification found in each repository."""
+    verified = json.loads(files.read(VERIFIED) or '{"repositories": []}')["repositories"]
+    return [f"repository {one['repository']}: {finding}" for one in verified for finding in one["findings"]]
 
 
 def _samples() -> dict[str, list[tuple[float, int]]]:

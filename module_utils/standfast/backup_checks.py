@@ -167,7 +167,7 @@ class Seen:
 
     due: timer -> the newest elapse of its schedule whose work should be done by now, None if there was none since the
     schedule was set. fired: the same for the timer itself. failures: what the units that record failures wrote, by unit.
-    began: repository -> when its first backup ever was made.
+    began: repository -> when its first backup ever was made. damaged: what the last verification found.
     """
 
     now: float
@@ -181,6 +181,7 @@ class Seen:
     spaces: Mapping[int, Space | str]
     began: Mapping[int, float | str | None]
     drills: Sequence[Mapping[str, Any]] | str
+    damaged: Sequence[str] | str
 
 
 def judge(expected: Expected, seen: Seen) -> tuple[Result, ...]:
@@ -432,11 +433,21 @@ def _verify(expected: Expected, seen: Seen) -> Result:
         return Result("verify", State.UNKNOWN, seen.timers, "see `systemctl list-timers --all`")
     failed = [timer.unit for name in expected.verify if (timer := seen.timers[name]).result not in ("", "success")]
     if failed:
-        mend = f"see `journalctl -u {failed[0]}`, which names what is damaged; restore from another set or repository"
-        return Result("verify", State.CRITICAL, f"{', '.join(failed)} failed", mend)
+        mend = (
+            f"see `journalctl -u {failed[0]}`, which names all that is damaged; restore from another set or repository"
+        )
+        return Result("verify", State.CRITICAL, f"{', '.join(failed)} failed: {_damage(seen.damaged)}", mend)
     last = min((seen.timers[name].last or 0.0 for name in expected.verify), default=0.0)
     said = f"ran {age(seen.now - last)} ago, nothing is damaged" if last else "was not due yet"
     return Result("verify", State.OK, said, "", {"age_s": seen.now - last} if last else {})
+
+
+def _damage(found: Sequence[str] | str) -> str:
+    """What a verification found, in a few words."""
+    if isinstance(found, str):
+        return f"what it found is unknown: {found}"
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else "it has kept no finding"
 
 
 def _drill(expected: Expected, seen: Seen) -> Result:

@@ -11,6 +11,7 @@ import pytest
 from standfast import backup_check, backup_checks, systemd, witness
 from standfast.backup_check import Observer, keep, last, main
 from standfast.backup_checks import Result, Space, State
+from standfast.backup_verify import Verdict, record
 
 from tests.unit.test_backup_checks import NOW, SEEN
 from tests.unit.test_pgbackrest import Recorder
@@ -57,6 +58,14 @@ def observer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[float
     (tmp_path / INCR).touch()
     os.utime(tmp_path / INCR, (NOON - 86400, NOON - 86400))
     return lambda now: Observer(CONFIG, now)
+
+
+def test_what_the_verification_found_is_read_as_it_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(backup_check, "VERIFIED", tmp_path / "verify.json")
+    assert backup_check._damaged() == []  # noqa: SLF001
+    verdicts = [Verdict(1, 0, 1, 2, 3, ()), Verdict(2, 0, 1, 2, 3, ("backup.info: gone", "no WAL"))]
+    (tmp_path / "verify.json").write_text(json.dumps(record(verdicts)), encoding="utf-8")
+    assert backup_check._damaged() == ["repository 2: backup.info: gone", "repository 2: no WAL"]  # noqa: SLF001
 
 
 @pytest.mark.parametrize(

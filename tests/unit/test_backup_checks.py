@@ -67,6 +67,7 @@ SEEN = Seen(
     spaces={1: Space("/var/lib/pgbackrest", 100 * 2**30, 60 * 2**30)},
     began={1: FULL.stopped},
     drills=[{"finished": NOW - 300, "outcome": "pass"}],
+    damaged=[],
 )
 
 
@@ -209,9 +210,21 @@ FIRES = {
     ),
     "verify-failed": (
         "verify",
-        with_timer(name=VERIFY, result="exit-code"),
+        replace(with_timer(name=VERIFY, result="exit-code"), damaged=["repository 1: backup.info: gone", "a", "b"]),
         State.CRITICAL,
-        "backup-verify.service failed",
+        "backup-verify.service failed: repository 1: backup.info: gone, and 2 more",
+    ),
+    "verify-killed": (
+        "verify",
+        with_timer(name=VERIFY, result="timeout"),
+        State.CRITICAL,
+        "failed: it has kept no finding",
+    ),
+    "verify-unreadable": (
+        "verify",
+        replace(with_timer(name=VERIFY, result="exit-code"), damaged="no such file"),
+        State.CRITICAL,
+        "what it found is unknown: no such file",
     ),
     "drill-failed": (
         "restore-drill",

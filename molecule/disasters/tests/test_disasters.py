@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.restores import (
     KEEP,
     MOMENT,
     ONLY_LOOK,
+    READ,
     ROOT,
     WRITE,
     commands,
@@ -36,6 +38,8 @@ JOURNAL = "/var/lib/standfast-restore/journal.jsonl"
 BROKEN_OFF, ALL_LOST = "### If it breaks off", "### If all database hosts are lost"
 # The one that restores; before it comes the one that only asks.
 RESTORE = commands(EMERGENCY, ONLY_LOOK)[1]
+# ansible-playbook's exit code if hosts were unreachable, whatever else there was.
+UNREACHABLE = 4
 FINISH, ROLLBACK = commands(BROKEN_OFF, "\n### ")
 
 
@@ -235,6 +239,89 @@ def test_what_a_restore_left_behind_is_reached_on_its_own_timeline(live: Live) -
     assert notes(live) == ["one", "two"]
 
 
+def test_old_data_is_kept_whole_where_it_is_asked_for(live: Live) -> None:
+    moment = before_and_after(live)
+    primary = leader(live)
+    play(live, f"{RESTORE} -e keep_old_data=yes", moment)
+    assert notes(live) == ["before"]
+    [kept] = live.run(primary, "ls -d /var/lib/postgresql/17/*.before-*").split()
+    try:
+        database = live.setting(live.names("client")[0], "drills_database")
+        single = f"/usr/lib/postgresql/17/bin/postgres --single -D {kept} {database}"
+        said = live.run(primary, f"echo '{READ}' | runuser -u postgres -- {single} 2>&1")
+    finally:
+        live.run(primary, f"rm -r {kept}")
+    assert re.findall('note = "(.*?)"', said) == ["after", "before"], said
+
+
+def test_host_that_is_off_is_waited_for_unless_it_is_said_to_stay_off(live: Live) -> None:
+    moment = before_and_after(live)
+    [away, *_] = sorted(set(live.names("database")) - {leader(live)})
+    live.stop(away)
+    try:
+        said = play(live, RESTORE, moment, expected=UNREACHABLE)
+        assert f"databases: seen no answer from {away}" in said, said
+        assert notes(live) == ["after", "before"]
+        play(live, f"{RESTORE} -e absent={away}", moment, expected=UNREACHABLE)
+        assert notes(live) == ["before"]
+    finally:
+        live.start(away)
+    wait_for(live.well, 120, "a service that is well, with the host that was away")
+    assert notes(live) == ["before"]
+
+
+# A file system of its own, smaller than what the database and its WAL need; then the old one again.
+SMALL = """
+set -eu
+systemctl stop patroni
+mv /var/lib/postgresql/17 /var/lib/postgresql/large
+install -d -o postgres -g postgres -m 0755 /var/lib/postgresql/17
+mount -t tmpfs -o size=1g,uid=postgres,gid=postgres,mode=0755 small /var/lib/postgresql/17
+cp -a /var/lib/postgresql/large/. /var/lib/postgresql/17/
+systemctl start patroni
+"""
+LARGE = """
+set -eu
+systemctl stop patroni
+umount /var/lib/postgresql/17
+rmdir /var/lib/postgresql/17
+mv /var/lib/postgresql/large /var/lib/postgresql/17
+systemctl start patroni
+"""
+
+
+def test_disk_without_room_for_both_is_told_before_anything_stops(live: Live) -> None:
+    fresh(live)
+    write(live, "acknowledged")
+    [small, *_] = sorted(set(live.names("database")) - {leader(live)})
+    live.run(small, SMALL)
+    try:
+        wait_for(live.well, 120, "a service that is well")
+        play(live, f"ansible-playbook playbooks/switchover.yml -e candidate={small}")
+        before = wait_for(live.well, 120, "a service that is well after the switchover").facts["database"]
+        said = play(live, "ansible-playbook playbooks/restore.yml -e target=latest -e confirm=lab", expected=2)
+        after = live.well().facts["database"]
+    finally:
+        live.run(small, LARGE)
+        wait_for(live.well, 180, "a service that is well")
+    assert "free space of /var/lib/postgresql/17: seen " in said, said
+    assert "the old data stays beside the restored until that works" in said, said
+    assert (before["leader"], before["timeline"]) == (small, after["timeline"])
+    assert notes(live) == ["acknowledged"]
+
+
+def test_scratch_instance_that_would_fill_the_disk_is_refused(live: Live) -> None:
+    host, folder = live.names("database")[0], "/var/lib/standfast-beside"
+    live.run(host, f"mkdir -p {folder} && mount -t tmpfs -o size=64m small {folder}")
+    try:
+        said = play(live, f"ansible-playbook playbooks/restore.yml -e target=latest -e restore_to={host}", expected=2)
+        left = live.run(host, f"ls -A {folder}")
+    finally:
+        live.run(host, f"umount {folder} && rmdir {folder}")
+    assert f"{folder}: seen 64 MiB free; expected " in said, said
+    assert left == ""
+
+
 def test_cluster_comes_back_on_hosts_that_have_nothing_left(live: Live) -> None:
     """Between a failover and the next backup, so that the newest timeline has no backup of its own."""
     fresh(live)
@@ -249,3 +336,19 @@ def test_cluster_comes_back_on_hosts_that_have_nothing_left(live: Live) -> None:
         play(live, line)
     wait_for(live.well, 120, "a service that is well")
     assert notes(live) == ["after the failover", "before the failover"]
+
+
+def test_new_cluster_that_was_made_by_mistake_is_given_up_by_name(live: Live) -> None:
+    """All database hosts were lost, and somebody ran the whole of site.yml instead of what the page says."""
+    fresh(live)
+    write(live, "acknowledged")
+    lab_hosts.reset(live.lab, live.lab.select(live.names("database")))
+    said = play(live, "ansible-playbook playbooks/site.yml", expected=2)
+    assert "stanza" in said, said
+    line = "ansible-playbook playbooks/restore.yml -e target=latest -e confirm=lab"
+    said = play(live, line, expected=2)
+    [mend] = set(re.findall(r"-e gives_up=\d+", said))
+    play(live, f"{line} {mend}")
+    play(live, "ansible-playbook playbooks/site.yml")
+    wait_for(live.well, 120, "a service that is well")
+    assert notes(live) == ["acknowledged"]
