@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import shlex
+import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,7 +113,18 @@ def routes(inventory: Path) -> dict[str, Route]:
 
 
 class Proxy(paramiko.ProxyCommand):
-    """A proxy command whose end is seen at once, with what it said; paramiko's own goes round until its timeout."""
+    """A proxy command whose end is seen at once, with what it said; paramiko's own goes round until its timeout.
+
+    It runs in a session of its own: Ctrl-C is for the program, which may have to heal over it what it has broken.
+    """
+
+    def __init__(self, command_line: str) -> None:
+        pipe = subprocess.PIPE
+        self.cmd = shlex.split(command_line)
+        self.process = subprocess.Popen(
+            self.cmd, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+        )
+        self.timeout = None
 
     def send(self, content: Any) -> int:
         """Bytes to the command, as paramiko's own."""

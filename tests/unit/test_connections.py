@@ -174,6 +174,15 @@ def test_proxy_sees_the_end_of_its_command() -> None:
     proxy.close()
 
 
+def test_interrupt_of_the_terminal_does_not_reach_a_proxy_command() -> None:
+    """Over it a drill that is broken off heals."""
+    proxy = Proxy("cat")
+    try:
+        assert os.getpgid(proxy.process.pid) != os.getpgid(0)
+    finally:
+        proxy.close()
+
+
 def test_proxy_fails_with_the_last_words_of_its_command() -> None:
     proxy = Proxy("sh -c 'echo noise >&2; echo gone away >&2; exit 1'")
     with pytest.raises(paramiko.ProxyCommandFailure) as raised:
