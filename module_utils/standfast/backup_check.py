@@ -100,21 +100,7 @@ class Observer:
 
     def look(self, *, record: bool) -> Seen:
         """All of it; with `record` a row of the witness is written."""
-        # The primary before the repository: what it has archived is there by then.
-        connected = observed(self._connect)
-        if isinstance(connected, str):
-            primary: Primary | str = connected
-            problem, stanza = connected, observed(self._repository.info)
-        else:
-            leader, session = connected
-            try:
-                problem = str(observed(lambda: self._write(session))) if record else ""
-                primary = observed(lambda: _primary(session, leader))
-                stanza = observed(self._repository.info)
-                if record and isinstance(stanza, pgbackrest.Stanza):
-                    problem = problem or str(observed(lambda: self._trim(session, stanza)))
-            finally:
-                session.close()
+        primary, problem, stanza = self._service(record=record) if self.expected.repositories else ("", "", "")
         return Seen(
             now=self._now,
             stanza=stanza,
@@ -136,7 +122,28 @@ class Observer:
             damaged=observed(_damaged),
         )
 
-    # The primary and the witness
+    # The primary, the witness and the repository
+
+    def _service(self, *, record: bool) -> tuple[Primary | str, str, pgbackrest.Stanza | str]:
+        """The primary, why no row of the witness was written, and the stanza."""
+        # The primary before the repository: what it has archived is there by then.
+        connected = observed(self._connect)
+        if isinstance(connected, str):
+            primary: Primary | str = connected
+            problem, stanza = connected, observed(self._repository.info)
+        else:
+            leader, session = connected
+            try:
+                problem = str(observed(lambda: self._write(session))) if record else ""
+                primary = observed(lambda: _primary(session, leader))
+                stanza = observed(self._repository.info)
+                if record and isinstance(stanza, pgbackrest.Stanza):
+                    problem = problem or str(observed(lambda: self._trim(session, stanza)))
+            finally:
+                session.close()
+            if record and self._config["publish"]:
+                problem = problem or str(observed(self._publish))
+        return primary, problem, stanza
 
     def _connect(self) -> tuple[str, Session]:
         """The leader on which all members agree, and a connection to it."""
@@ -159,6 +166,13 @@ class Observer:
     def _trim(self, session: Session, stanza: pgbackrest.Stanza) -> str:
         cutoff = witness.cutoff(backup.started for backup in stanza.backups)
         witness.Witness(session).trim(cutoff, time.monotonic() + DATABASE_TIMEOUT_S)
+        return ""
+
+    def _publish(self) -> str:
+        """Copy the witness to where another host's restore drills find it."""
+        copy = Path(self._config["publish"])
+        copy.parent.mkdir(mode=0o750, exist_ok=True)
+        files.write(copy, files.read(witness.FILE), mode=witness.MODE)
         return ""
 
     # Schedules

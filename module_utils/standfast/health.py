@@ -120,7 +120,7 @@ def judge(topology: Mapping[str, Any], observations: Mapping[str, Observation]) 
     _virtual_addresses(health, topology, part("addresses"))
     _balancers(health, topology, part("haproxy", "balancer"), database)
     _backups(health, topology, part("backups", "backup"))
-    _backup_checks(health, topology, part("backup_checks", "backup"))
+    _backup_checks(health, topology, part("backup_checks", "backup", optional="database"))
     _timers(health, topology, part("timers", "backup", "etcd"))
     units = _units(health, part("units"))
     certificates = _certificates(
@@ -140,13 +140,24 @@ def _silent(health: Health, topology: Mapping[str, Any], observations: Mapping[s
 
 
 def _part(
-    health: Health, topology: Mapping[str, Any], observations: Mapping[str, Observation], part: str, *functions: str
+    health: Health,
+    topology: Mapping[str, Any],
+    observations: Mapping[str, Observation],
+    part: str,
+    *functions: str,
+    optional: str = "",
 ) -> Parts:
-    """One part of the observations of the hosts that have it; a host of these functions without it is a finding."""
+    """One part of the observations of the hosts that have it; a host of these functions without it is a finding.
+
+    optional: a function whose hosts may have it too.
+    """
     values = {}
     for name, host in topology["hosts"].items():
         seen = observations.get(name)
-        if not isinstance(seen, Mapping) or (functions and not set(functions) & set(host["functions"])):
+        if not isinstance(seen, Mapping):
+            continue
+        expected = not functions or not set(functions).isdisjoint(host["functions"])
+        if not expected and not (optional in host["functions"] and part in seen):
             continue
         answer = seen.get(part, {"error": "the host did not say"})
         if "error" in answer:
@@ -504,18 +515,19 @@ def _backups(health: Health, topology: Mapping[str, Any], repositories: Parts) -
 
 
 def _backup_checks(health: Health, topology: Mapping[str, Any], hosts: Parts) -> None:
-    """What the dead-man checks on the backup host found: they judge the backups and its timers."""
+    """What the dead-man checks found: on the backup host of the backups and its timers, elsewhere of restore drills."""
     since = len(health.findings)
-    name = topology["backup"]["name"]
-    report = hosts.get(name)
-    health.facts["backup_checks"] = report
-    shown = [(Cell("unknown", BAD), Cell(""), Cell(""))] if report is None else []
-    for result in report["results"] if report else ():
-        level = CHECK_LEVELS[result["state"]]
-        if level:
-            health.note(level, f"{result['check']} on {name}", result["seen"], result["mend"])
-        old = result["metrics"].get("age_s")
-        shown.append((Cell(result["check"]), Cell(result["state"], level), Cell("" if old is None else age(old))))
+    backup = topology["backup"]["name"]
+    health.facts["backup_checks"] = hosts.get(backup)
+    shown = [] if backup in hosts else [(Cell("unknown", BAD), Cell(""), Cell(""))]
+    for name, report in hosts.items():
+        for result in report["results"]:
+            level = CHECK_LEVELS[result["state"]]
+            if level:
+                health.note(level, f"{result['check']} on {name}", result["seen"], result["mend"])
+            old = result["metrics"].get("age_s")
+            check = result["check"] if name == backup else f"{result['check']}, {name}"
+            shown.append((Cell(check), Cell(result["state"], level), Cell("" if old is None else age(old))))
     # Side by side: what is well needs few words, and the findings say the others.
     height = -(-len(shown) // CHECKS_BESIDE)
     shown += [(Cell(""),) * 3] * (height * CHECKS_BESIDE - len(shown))

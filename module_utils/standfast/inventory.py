@@ -31,6 +31,7 @@ from .errors import InputError, InvalidInput, show
 from .topology import FUNCTIONS, RawInventory, Topology, derive
 
 ROOT = Path(__file__).resolve().parents[2]
+DRILL_HOST = "pgbackrest_restore_drill_host"
 UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_]*)' is undefined")
 
 
@@ -84,6 +85,7 @@ class Inventory:
             *self._misnamed_groups(),
             *self._differences(),
             *self._unresolved_errors(),
+            *self._drill_host(),
         ]
         unfit = {host: self._value_errors(host) for host in self.settings}
         errors += specs.merge(unfit, self._concerned)
@@ -134,6 +136,18 @@ class Inventory:
             name: spec for name, spec in self.catalogue.settable(functions).items() if name not in {*unfit, *failed}
         }
         return [*found, *rules.check(settings, options)]
+
+    def _drill_host(self) -> list[InputError]:
+        """Restore drills on a host without pgBackRest would be made by nobody."""
+        able = list(dict.fromkeys((*self.groups.get("backups", ()), *self.groups.get("databases", ()))))
+        named = dict.fromkeys(str(settings.get(DRILL_HOST) or "") for settings in self.settings.values())
+        return [
+            InputError(
+                DRILL_HOST, show(host), f"one of {', '.join(able)}", "correct it, or remove it for the backup host"
+            )
+            for host in named
+            if host and host not in able
+        ]
 
     def _differences(self) -> list[InputError]:
         """Variables that hosts do not agree on: the cluster's, and secrets, which two hosts or more have in common."""

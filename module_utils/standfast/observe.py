@@ -55,6 +55,8 @@ def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
         parts["haproxy"] = lambda: asdict(haproxy.Runtime().status())
     if "backup" in functions:
         parts["backups"] = lambda: backups(topology["cluster_name"])
+    # Besides the backup host the one that makes the restore drills.
+    if "backup" in functions or Path(CHECK).exists():
         parts["backup_checks"] = backup_checks
     if patterns := [TIMERS[function] for function in functions if function in TIMERS]:
         parts["timers"] = lambda: timers(patterns)

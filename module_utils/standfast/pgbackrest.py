@@ -26,6 +26,8 @@ MISSING_PATH = 1
 NO_BACKUP = 2
 MISSING_DATA = 3
 _KNOWN = (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA)
+# The exit code of `repo-get --ignore-missing` for a file that is not there.
+MISSING_FILE = 1
 
 # The repository that every cluster has; a second one has the next key.
 FIRST = 1

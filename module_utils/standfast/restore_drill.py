@@ -28,9 +28,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from . import files, witness
+from . import files, pgbackrest, witness
 from .errors import InvalidInput
-from .pgbackrest import Archive, Backup, Completed, PgbackrestError, Repository, Stanza
+from .pgbackrest import Archive, Backup, Completed, PgbackrestError, Repository, Run, Stanza
 from .recovery import SEGMENT_BYTES, Wish, choose, end_of, parse_history, parse_wish, source, space_needed, timeline_of
 from .restore_drills import (
     EXIT_CODES,
@@ -260,7 +260,7 @@ class Drill:
         archive = self._archive(stanza, system_id, key)
         timeline, history = self._repository.newest_history(archive)
         offered = source(stanza, system_id, {timeline: parse_history(history)}, time.time(), key)
-        rows, restores = witnessed()
+        rows, restores = witnessed(self._clock.run, self._settings.stanza)
         wish, reason = self._wish(), ""
         if wish is None:
             drawn = draw(offered, rows or (), seed)
@@ -345,14 +345,23 @@ class Drill:
         return frozenset(int(row["id"]) for row in scratch.query(ROWS, witness.DATABASE))
 
 
-def witnessed() -> tuple[tuple[witness.Row, ...] | None, tuple[witness.Restored, ...]]:
-    """What the witness of this host says; None where there is none."""
-    if not witness.FILE.exists():
-        return None, ()
+def witnessed(run: Run, stanza: str) -> tuple[tuple[witness.Row, ...] | None, tuple[witness.Restored, ...]]:
+    """What the witness of this host says, or its copy in the first repository; None where there is neither."""
+    if witness.FILE.exists():
+        text = files.read(witness.FILE)
+    else:
+        # The copy is no file of pgBackRest's, so it is not encrypted.
+        options = (f"--stanza={stanza}", "--repo=1", "--raw", "--ignore-missing")
+        done = run([pgbackrest.EXECUTABLE, *options, "repo-get", witness.PUBLISHED])
+        if done.code == pgbackrest.MISSING_FILE:
+            return None, ()
+        if done.code:
+            raise VoidError(f"{witness.PUBLISHED} of repository 1: {pgbackrest.explain(done)}")
+        text = done.stdout
     try:
-        return witness.parse(files.read(witness.FILE))
+        return witness.parse(text)
     except ValueError as error:
-        raise VoidError(f"{witness.FILE}: {error}") from error
+        raise VoidError(f"the witness: {error}") from error
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:

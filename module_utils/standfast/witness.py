@@ -28,6 +28,8 @@ from .drill.programs.ledger import Outcome, Session, UnansweredError
 DATABASE = USER = "standfast_witness"
 FILE = Path("/var/lib/standfast-witness/acknowledged.jsonl")
 MODE = 0o640
+# Its copy in the first repository, for restore drills on another host: below the folder, beside archive and backup.
+PUBLISHED = "standfast/witness.jsonl"
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS witness (

@@ -34,13 +34,12 @@ CHECKS: Mapping[str, list[str]] = {
     ],
     "database": [
         "patroni --validate-config --ignore-listen-port /etc/patroni/config.yml",
-        f"{VERIFY} {PACKAGED}/patroni.service {PACKAGED}/pgbackrest.service",
+        # With those of restore drills, where they are made there.
+        f"{VERIFY} {PACKAGED}/patroni.service {PACKAGED}/pgbackrest.service {UNITS}/standfast-*.service",
     ],
     "etcd": [
         f"{VERIFY} {PACKAGED}/etcd.service {UNITS}/etcd-defragmentation.service {UNITS}/etcd-defragmentation.timer"
     ],
-    "backup": [
-        f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-backup*.service {UNITS}/standfast-restore-drill.service"
-    ],
+    "backup": [f"{VERIFY} {PACKAGED}/pgbackrest.service {UNITS}/standfast-*.service"],
     "application": [f"{VERIFY} {UNITS}/standfast-demo.service"],
 }

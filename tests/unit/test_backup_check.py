@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ CONFIG = {
     "stanza": "demo",
     "repositories": [{"key": 1, "kind": "s3", "path": "/x", "window_days": 14, "schedules": [{"type": "incr"}]}],
     "timers": ["standfast-backup-check.timer"],
+    "publish": "",
     "limits": dict.fromkeys(backup_checks.Limits.__dataclass_fields__, 1.0),
 }
 
@@ -194,6 +196,30 @@ def test_witness_is_judged_by_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert backup_check._witnessed("").acknowledged == ACKNOWLEDGED.acknowledged  # noqa: SLF001
     (tmp_path / "acknowledged.jsonl").write_text("x\n")
     assert "not a witness's" in backup_check._witnessed("").problem  # noqa: SLF001
+
+
+@pytest.mark.usefixtures("observer")
+def test_host_that_only_drills_asks_nobody_else(tmp_path: Path) -> None:
+    (tmp_path / "standfast-restore-drill.service").touch()
+    one = Observer(CONFIG | {"repositories": []}, NOON)
+    one._timers = []  # noqa: SLF001
+    seen = one.look(record=True)
+    found = {result.check: result.state for result in backup_checks.judge(replace(one.expected, timers=()), seen)}
+    assert found == {"timers": State.OK, "failures": State.OK, "restore-drill": State.OK}
+
+
+def test_witness_is_copied_for_drills_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(witness, "FILE", tmp_path / "acknowledged.jsonl")
+    monkeypatch.setattr(backup_check, "command", calendar)
+    witness.FILE.write_text("rows\n")
+    copy = tmp_path / "repository/standfast/witness.jsonl"
+    publishing = Observer(CONFIG | {"publish": str(copy)}, NOON)
+    with pytest.raises(FileNotFoundError):
+        publishing._publish()  # noqa: SLF001 - no repository is mounted: none is made
+    (tmp_path / "repository").mkdir()
+    assert publishing._publish() == ""  # noqa: SLF001
+    assert copy.read_text() == "rows\n"
+    assert copy.stat().st_mode & 0o777 == witness.MODE
 
 
 @pytest.mark.usefixtures("kept")

@@ -403,6 +403,19 @@ def test_judge_finds_nothing_in(spoils: tuple[Spoil, ...]) -> None:
     assert spoiled(*spoils).findings == []
 
 
+def test_restore_drills_of_a_database_host_are_judged_too() -> None:
+    failed_drill = {
+        "check": "restore-drill",
+        "state": "critical",
+        "seen": "the last one failed",
+        "mend": "see",
+        "metrics": {},
+    }
+    health = spoiled(lambda draft: draft["db2"].update({"backup_checks": {"value": {"results": [failed_drill]}}}))
+    assert [(finding.level, finding.subject) for finding in health.findings] == [(BAD, "restore-drill on db2")]
+    assert any("restore-drill, db2" in str(cell) for table in health.tables for row in table.rows for cell in row)
+
+
 def test_judge_follows_a_leader_wherever_it_is() -> None:
     """A switchover as all see it is no finding."""
     health = spoiled(

@@ -125,6 +125,35 @@ def test_drill_that_passes_leaves_its_record_alone(monkeypatch: pytest.MonkeyPat
     assert record.checks["witness"] == VOID and record.voids[0].startswith("witness: ")
 
 
+KEPT = (
+    '{"id": 1795437918123, "sent": 1795437918.123, "acknowledged": 1795437918.142, "lsn": "0/5000060", "timeline": 1}\n'
+)
+
+
+@pytest.mark.usefixtures("host")
+def test_witness_of_another_host_is_read_from_the_repository() -> None:
+    asked: list[list[str]] = []
+
+    def run(command: Sequence[str]) -> Completed:
+        asked.append(list(command))
+        return Completed(0, KEPT, "")
+
+    rows, _ = restore_drill.witnessed(run, "main")
+    assert [row.id for row in rows or ()] == [1795437918123]
+    assert asked[0][1:] == [
+        "--stanza=main", "--repo=1", "--raw", "--ignore-missing", "repo-get", "standfast/witness.jsonl"
+    ]  # fmt: skip
+    witness.FILE.write_text(KEPT)
+    assert restore_drill.witnessed(lambda _: pytest.fail("it is on this host"), "main")[0] == rows
+
+
+@pytest.mark.usefixtures("host")
+def test_witness_that_is_nowhere_is_told_from_one_that_cannot_be_read() -> None:
+    assert restore_drill.witnessed(lambda _: Completed(1, "", ""), "main") == (None, ())
+    with pytest.raises(restore_drill.VoidError, match=r"witness\.jsonl of repository 1: .*access denied"):
+        restore_drill.witnessed(lambda _: Completed(105, "", "P00  ERROR: [105]: access denied\n"), "main")
+
+
 @pytest.mark.usefixtures("host")
 def test_arguments_come_from_the_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
     restore_drill.ARGUMENTS.write_text('["--drill=mine", "--latest"]')

@@ -369,6 +369,7 @@ CASES = [
     Case("durability", every(postgresql_durability="full"), "postgresql_durability", "full", "quorum", "correct"),
     Case("memory-negative", every(postgresql_memory_mb=-1), "postgresql_memory_mb", "-1", "from 0", "correct"),
     # -- backups --
+    Case("drill-host-unknown", every(pgbackrest_restore_drill_host="app1"), "pgbackrest_restore_drill_host", "app1", "one of backup1, db1, db2, db3", "correct"),
     Case("retention-zero", every(pgbackrest_retention_full=0), "pgbackrest_retention_full", "0", "from 1", "correct"),
     Case("retention-in-words", every(pgbackrest_retention_full="two weeks"), "pgbackrest_retention_full", "two weeks", "a whole number", "correct"),
     Case("retention-type", every(pgbackrest_retention_full_type="days"), "pgbackrest_retention_full_type", "days", "time, count", "correct"),
