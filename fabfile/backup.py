@@ -10,6 +10,7 @@ from typing import Any
 from fabric import task
 from invoke.context import Context
 from invoke.exceptions import Exit
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -187,18 +188,27 @@ def as_json(records: Sequence[Record]) -> str:
 
 def show(to: Console, cluster: str, records: Sequence[Record]) -> None:
     """A line a drill, then the trend, what was found last."""
-    made = Table(title=f"Restore drills of {cluster}", title_justify="left")
-    for name in ("begun", "outcome", "backup", "target"):
-        made.add_column(name, no_wrap=name != "target")
-    for name in ("database", "WAL", "restore s", "RTO s", "RPO s"):
-        made.add_column(name, justify="right")
+    made = Table(
+        title=f"Restore drills of {cluster}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=0,
+    )
+    # On a narrow screen words go on in the next line; numbers do not.
+    made.add_column("begun, UTC", width=10 if to.width < 100 else None)
+    made.add_column("outcome", no_wrap=True)
+    made.add_column("backup to target", min_width=16, overflow="fold")
+    for name in ("database", "WAL", "restore\ns", "RTO\ns", "RPO\ns"):
+        made.add_column(name, justify="right", no_wrap=True)
     for record in records:
         figures = (record.restore_s, record.rto_s, record.rpo_s)
         made.add_row(
-            restores.moment(record.begun),
+            restores.moment(record.begun).removesuffix(" UTC"),
             Text(record.outcome, style=STYLES[record.outcome]),
-            record.label or "-",
-            record.target or "-",
+            # The last part of a backup's label is its own.
+            f"{record.label.rpartition('_')[2] or '-'} to {record.target or '-'}",
             size(record.database_bytes) if record.database_bytes else "-",
             "-" if record.wal_bytes is None else size(record.wal_bytes),
             *("-" if value is None else f"{value:.1f}" for value in figures),
