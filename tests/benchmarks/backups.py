@@ -2,11 +2,12 @@
 
     .venv/bin/python -m tests.benchmarks.backups --inventory inventories/lab --rounds 3
 
-Makes a database `backup_benchmark` and drops it at the end. The rounds go around, so that a busy moment meets all alike:
-a full backup; pg_basebackup by a replica's host from the primary, over TLS, as a new replica would do it; a copy of that
-replica's data folder on its own disk; a restore into an empty folder there; then some rows change, and an incremental
-backup and a restore of it over that folder follow (delta). Prints the tables of docs/benchmarks.md: medians in seconds,
-and the ratios with their targets.
+Makes a database `backup_benchmark` of ten partitions and drops it at the end. The rounds go around, so that a busy moment
+meets all alike: a full backup; pg_basebackup by a replica's host from the primary, over TLS, as a new replica would do
+it; a copy of that replica's data folder on its own disk; a restore into an empty folder there; then 1 % of the rows
+change, and an incremental backup and a restore of it over that folder follow (delta), once with all changes in one
+partition and once with changes everywhere. What was written before is on all disks when something begins: a checkpoint
+is whoever's it falls to. Prints the tables of docs/benchmarks.md: medians in seconds, and the ratios with their targets.
 """
 
 from __future__ import annotations
@@ -21,21 +22,32 @@ from pathlib import Path
 
 from standfast.pgbackrest import BackupType, backup_unit
 
-from tests.live import Live
+from tests.live import Live, wait_for
 
 DATABASE = "backup_benchmark"
 FOLDER = "/var/lib/postgresql/backup-benchmark"
-# pgbench's tables take about 15 MB for each; an update of this share of the rows is a busy day.
+# pgbench's tables take about 15 MB for each.
 SCALE = 68
-CHANGED = 0.01
+PARTITIONS = 10
+# 1 % of the rows each: of the first partition, and of all, which touches nearly half of the pages.
+CHANGES = {
+    "one part": f"aid <= {SCALE * 100_000 // PARTITIONS} and random() < {0.01 * PARTITIONS}",
+    "everywhere": "random() < 0.01",
+}
 LONG_S = 3600
 # What is compared, with what, and the ratio at most.
 TARGETS = (
     ("full", "pg_basebackup", 0.6),
-    ("incremental", "pg_basebackup", 0.4),
-    ("delta restore", "restore", 0.3),
+    *((f"incremental, {where}", "pg_basebackup", 0.4) for where in CHANGES),
+    *((f"delta restore, {where}", "restore", 0.3) for where in CHANGES),
 )
-NAMES = ("full", "incremental", "pg_basebackup", "plain copy", "restore", "delta restore")
+NAMES = (
+    "full",
+    "pg_basebackup",
+    "plain copy",
+    "restore",
+    *(f"{what}, {where}" for where in CHANGES for what in ("incremental", "delta restore")),
+)
 
 TIMED = """
 import subprocess, time
@@ -77,7 +89,10 @@ class Bench:
         self._shell(self._primary, self._sql(f"drop database if exists {DATABASE}", "postgres"))
         self._shell(self._primary, self._sql(f"create database {DATABASE}", "postgres"))
         pgbench = "runuser -u postgres -- /usr/lib/postgresql/17/bin/pgbench"
-        self._shell(self._primary, f"{pgbench} --initialize --quiet --init-steps=dtGvp --scale={SCALE} {DATABASE}")
+        self._shell(
+            self._primary,
+            f"{pgbench} --initialize --quiet --init-steps=dtGvp --partitions={PARTITIONS} --scale={SCALE} {DATABASE}",
+        )
         return int(self._live.run(self._primary, self._sql(f"select pg_database_size('{DATABASE}')", "postgres")))
 
     def drop(self) -> None:
@@ -106,6 +121,17 @@ class Bench:
         ]
         return self._timed(self._replica, *command, *paths, "--repo=1", "--type=immediate", *options, "restore")
 
+    def _settle(self) -> None:
+        """What was written so far is on the disks of all members."""
+        self._shell(self._primary, self._sql("checkpoint", "postgres"))
+        position = self._live.run(self._primary, self._sql("select pg_current_wal_lsn()", "postgres")).strip()
+        for name in set(self._live.names("database")) - {self._primary}:
+            replayed = self._sql(f"select pg_last_wal_replay_lsn() >= '{position}'", "postgres")
+            wait_for(
+                lambda name=name, replayed=replayed: self._live.run(name, replayed).strip() == "t", LONG_S, "replay"
+            )
+            self._shell(name, self._sql("checkpoint", "postgres"))
+
     def round(self) -> Mapping[str, float]:
         """Everything once, in seconds."""
         taken: dict[str, float] = {}
@@ -113,6 +139,7 @@ class Bench:
             self._replica,
             f"rm -rf {FOLDER}; install -d -o postgres -g postgres -m 0700 {FOLDER} {FOLDER}/restored {FOLDER}/lock",
         )
+        self._settle()
         taken["full"] = self._backup(BackupType.FULL)
         address = self._live.topology["hosts"][self._primary]["address"]
         taken["pg_basebackup"] = self._timed(
@@ -130,12 +157,14 @@ class Bench:
         )
         self._shell(self._replica, f"rm -rf {FOLDER}/copied")
         taken["restore"] = self._restore()
-        self._shell(
-            self._primary,
-            self._sql(f"update pgbench_accounts set abalance = abalance + 1 where random() < {CHANGED}", DATABASE),
-        )
-        taken["incremental"] = self._backup(BackupType.INCR)
-        taken["delta restore"] = self._restore("--delta")
+        for where, condition in CHANGES.items():
+            self._shell(
+                self._primary,
+                self._sql(f"update pgbench_accounts set abalance = abalance + 1 where {condition}", DATABASE),
+            )
+            self._settle()
+            taken[f"incremental, {where}"] = self._backup(BackupType.INCR)
+            taken[f"delta restore, {where}"] = self._restore("--delta")
         return taken
 
 
