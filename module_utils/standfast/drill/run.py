@@ -425,6 +425,7 @@ class _Course:
         except BaseException:
             self.drill.say("  broken off: healing what was broken")
             self._undo(effect)
+            self.drill.say("  healed; `fab status` says when all is redundant again")
             raise
         for host in self.targets:
             self.hosts.run(host, ["systemctl", "stop", f"{UNDO}.timer"])
