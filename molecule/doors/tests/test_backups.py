@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.live import Live
 
 # pgBackRest's own client, as postgres, with certificates of the test's own.
@@ -97,9 +99,19 @@ def test_repository_is_closed_to_others(live: Live) -> None:
     assert live.run(live.names("backup")[0], "find /var/lib/pgbackrest ! -type l -perm /o+rwx").split() == []
 
 
-def test_restore_drill_is_little_exposed(live: Live) -> None:
-    """It runs a server on data that anybody may have made; as it is no daemon, the table of test_hosts.py has not got it."""
-    backup = live.names("backup")[0]
-    shown = live.run(backup, "systemd-analyze security --no-pager standfast-restore-drill.service")
+@pytest.mark.parametrize(
+    ("unit", "bound"),
+    [
+        ("standfast-backup@full", 1.3),
+        ("standfast-backup-verify", 1.3),
+        ("standfast-backup-check", 1.3),
+        ("standfast-backup-failed@full", 1.3),
+        # It runs a server on data that anybody may have made.
+        ("standfast-restore-drill", 1.4),
+    ],
+)
+def test_unit_that_ends_is_little_exposed(live: Live, unit: str, bound: float) -> None:
+    """As they are no daemons, the table of test_hosts.py has not got them."""
+    shown = live.run(live.names("backup")[0], f"systemd-analyze security --no-pager {unit}.service")
     [exposure] = [float(line.split()[-3]) for line in shown.splitlines() if "Overall exposure level" in line]
-    assert exposure <= 1.4
+    assert exposure <= bound
