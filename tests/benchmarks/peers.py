@@ -44,6 +44,7 @@ PEER = {
     },
     "keepalived": {
         "advert_int_ms": 2000,
+        "missed_adverts": 3,
         "check_interval_ms": 2000,
         "check_timeout_ms": 1900,
         "check_fall": 2,

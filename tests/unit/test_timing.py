@@ -51,7 +51,15 @@ def test_fast_bounds_hold_what_was_measured(fault: str, seconds: float) -> None:
 def test_vrrp_times_are_those_of_the_standard() -> None:
     # RFC 5798, 6.1 with an advertisement a second and priority 100.
     assert timing.skew(1000, 100) == pytest.approx(156 / 256)
-    assert timing.master_down(1000, 100) == pytest.approx(3 + 156 / 256)
+    assert timing.master_down(1000, 3, 100) == pytest.approx(3 + 156 / 256)
+
+
+def test_takeover_takes_no_longer_than_with_the_standards_three() -> None:
+    for profile in PROFILES.values():
+        ours = profile.keepalived
+        assert timing.master_down(ours.advert_int_ms, ours.missed_adverts, 100) < timing.master_down(
+            2 * ours.advert_int_ms, 3, 100
+        )
 
 
 def test_primary_host_loss_is_the_sum_of_its_parts() -> None:
@@ -84,6 +92,7 @@ def test_haproxy_detection_is_the_sum_of_its_checks() -> None:
         ("haproxy", "downinter_ms", "switchover"),
         ("haproxy", "inter_ms", "server-loss"),
         ("keepalived", "advert_int_ms", "balancer-host-loss"),
+        ("keepalived", "missed_adverts", "keepalived-crash"),
         ("keepalived", "check_interval_ms", "haproxy-crash"),
         ("keepalived", "check_timeout_ms", "haproxy-hang"),
     ],

@@ -197,6 +197,7 @@ CASES = [
     Case("haproxy-fall-zero", _override("haproxy", fall=0), "recovery_overrides.haproxy.fall", "0", "1 to 10", "one lost packet"),
     Case("haproxy-slower-than-ttl", _override("haproxy", inter_ms=15000, fall=10), "recovery_overrides.haproxy", "is noticed after", "sooner than Patroni's ttl", "the old primary leaves"),
     Case("advert-not-centiseconds", _override("keepalived", advert_int_ms=15), "recovery_overrides.keepalived.advert_int_ms", "15", "a multiple of 10", "0.4 s"),
+    Case("adverts-missed-none", _override("keepalived", missed_adverts=0), "recovery_overrides.keepalived.missed_adverts", "0", "1 to 100", "VRRP's own number is 3"),
     Case("advert-too-long", _override("keepalived", advert_int_ms=41000), "recovery_overrides.keepalived.advert_int_ms", "41000", "to 40950 ms", "0.4 s"),
     Case("check-timeout-too-long", _override("keepalived", check_timeout_ms=200), "recovery_overrides.keepalived.check_timeout_ms", "200", "less than keepalived.check_interval_ms", "hung HAProxy"),
     Case("check-interval-tiny", _override("keepalived", check_interval_ms=20), "recovery_overrides.keepalived.check_interval_ms", "20", "at least 50 ms", "starts a process"),
