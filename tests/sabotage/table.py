@@ -157,14 +157,14 @@ CHEAP = [
         "roles/postgresql/files/root/usr/local/libexec/standfast-archive-wal",
         '$(basename "$waiting" .ready)"\n',
         '$(basename "$waiting" .ready)" || true\n',
-        "tests/unit/test_archive_wal.py::test_nothing_is_archived_while_a_foreign_timeline_waits",
+        "tests/unit/test_archive_wal.py::test_nothing_is_archived_while_a_foreign_timeline_waits[00000002.history]",
     ),
     Saboteur(
         "any timeline that the leader has been on is taken for its own",
         f"{PACKAGE}/lineage.py",
         "timeline in numbers and list(older) == list(left[: numbers.index(timeline)])",
         "timeline in numbers",
-        "tests/unit/test_archive_wal.py::test_timeline_that_forked_elsewhere_is_not_the_clusters",
+        "tests/unit/test_archive_wal.py::test_timeline_that_forked_elsewhere_is_not_the_clusters[elsewhere]",
     ),
     Saboteur(
         "restore_command without its guard",

@@ -116,7 +116,11 @@ def test_timeline_that_nobody_led_is_not_the_clusters(patroni: Patroni, ask: Ask
     assert "does not hold the leader's key, and the leader was never on timeline 3" in said
 
 
-@pytest.mark.parametrize("text", [HISTORY.replace("0/9000000", "0/8FFFFF8"), HISTORY.partition("\n\n")[0]])
+@pytest.mark.parametrize(
+    "text",
+    [HISTORY.replace("0/9000000", "0/8FFFFF8"), HISTORY.partition("\n\n")[0]],
+    ids=["elsewhere", "from an older one"],
+)
 def test_timeline_that_forked_elsewhere_is_not_the_clusters(ask: Ask, text: str) -> None:
     assert ask(3, text)[0] == 1
 
