@@ -170,7 +170,7 @@ class Observer:
 
     def _publish(self) -> str:
         """Copy the witness to where another host's restore drills find it."""
-        copy = Path(self._config["publish"])
+        copy = Path(self._config["publish"]) / witness.PUBLISHED
         copy.parent.mkdir(mode=0o750, exist_ok=True)
         files.write(copy, files.read(witness.FILE), mode=witness.MODE)
         return ""

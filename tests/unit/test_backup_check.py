@@ -213,7 +213,7 @@ def test_witness_is_copied_for_drills_elsewhere(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(backup_check, "command", calendar)
     witness.FILE.write_text("rows\n")
     copy = tmp_path / "repository/standfast/witness.jsonl"
-    publishing = Observer(CONFIG | {"publish": str(copy)}, NOON)
+    publishing = Observer(CONFIG | {"publish": str(tmp_path / "repository")}, NOON)
     with pytest.raises(FileNotFoundError):
         publishing._publish()  # noqa: SLF001 - no repository is mounted: none is made
     (tmp_path / "repository").mkdir()
