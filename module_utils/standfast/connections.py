@@ -10,7 +10,7 @@ import select
 import shlex
 import subprocess
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -188,6 +188,42 @@ def connect(to: Route) -> Connection:
     return connection
 
 
+@dataclass(frozen=True)
+class Program:
+    """A program that runs on a host: what it is told, and what it says."""
+
+    channel: Any
+    stdout: Any
+    stderr: Any
+
+    def tell(self, content: bytes) -> None:
+        """More for its standard input. Whoever ended before it had read all has said why on its errors."""
+        try:
+            self.channel.sendall(content)
+        except TimeoutError:
+            raise
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Wait for no more of it."""
+        # Its connection may be gone.
+        with suppress(OSError, EOFError):
+            self.channel.close()
+
+
+def execute(connection: Connection, command: str, timeout: float) -> Program:
+    """Start a program; `timeout` in seconds, for the start and for each word of it.
+
+    Without paramiko's file for standard input: as garbage it takes its channel's lock, and whoever collects it may be
+    the very thread that holds the lock. Then the connection stands still, and says nothing (seen with paramiko 5.1.0).
+    """
+    channel = connection.client.get_transport().open_session(timeout=timeout)
+    channel.settimeout(timeout)
+    channel.exec_command(command)
+    return Program(channel, channel.makefile("r"), channel.makefile_stderr("r"))
+
+
 def _verify(connection: Connection) -> None:
     """Refuse host keys that are not in the files that ssh itself would look into."""
     client, options = connection.client, connection.ssh_config
@@ -224,7 +260,7 @@ class Observer:
         self._question = {"topology": topology, "host": name}
         self._to = to
         self._connection: Connection | None = None
-        self._streams: Sequence[Any] = ()
+        self._program: Program | None = None
 
     def ask(self) -> Mapping[str, Any] | str:
         """The host's observation, or on one line why there is none."""
@@ -243,17 +279,15 @@ class Observer:
 
     def _ask(self) -> Mapping[str, Any] | str:
         try:
-            if self._connection is None:
-                self._start()
-            stdin, stdout, stderr = self._streams
-            _send(stdin, b"\n")
-            if answer := stdout.readline():
+            program = self._program or self._start()
+            program.tell(b"\n")
+            if answer := program.stdout.readline():
                 return read_answer(0, answer, "")
-            said = stderr.read().decode()
+            said = program.stderr.read().decode()
             # recv_exit_status() would wait for it without an end.
-            if not stdout.channel.status_event.wait(CONNECT_TIMEOUT_S):
+            if not program.channel.status_event.wait(CONNECT_TIMEOUT_S):
                 return "the connection ended before the observer did"
-            return read_answer(stdout.channel.recv_exit_status(), "", said)
+            return read_answer(program.channel.recv_exit_status(), "", said)
         except paramiko.ProxyCommandFailure as error:
             return one_line(f"the proxy command ended: {error.error}")
         except TimeoutError:
@@ -261,24 +295,22 @@ class Observer:
         except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
             return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
-    def _start(self) -> None:
+    def _start(self) -> Program:
         self._connection = connect(self._to)
         self._connection.open()
         # invoke feeds a program's standard input one character at a time, so the channel is used itself.
-        command = observer(self._connection.user)
-        self._streams = self._connection.client.exec_command(command, timeout=OBSERVE_TIMEOUT_S)
+        self._program = execute(self._connection, observer(self._connection.user), OBSERVE_TIMEOUT_S)
         content = package(self._question)
-        _send(self._streams[0], b"%d\n%b" % (len(content), content))
+        self._program.tell(b"%d\n%b" % (len(content), content))
+        return self._program
 
     def close(self) -> None:
         """End it; a later question starts another one."""
-        for stream in self._streams:
-            # What it was still to be told, nobody is there to hear.
-            with suppress(OSError, EOFError):
-                stream.close()
+        if self._program is not None:
+            self._program.close()
         if self._connection is not None:
             self._connection.close()
-        self._connection, self._streams = None, ()
+        self._connection, self._program = None, None
 
 
 class Observers:
@@ -302,17 +334,6 @@ class Observers:
         with ThreadPoolExecutor(max_workers=CONNECTIONS_AT_ONCE) as pool:
             answers = pool.map(Observer.ask, self._observers.values())
             return dict(zip(self._observers, answers, strict=True))
-
-
-def _send(stdin: Any, content: bytes) -> None:
-    try:
-        stdin.write(content)
-        stdin.flush()
-    except TimeoutError:
-        raise
-    except OSError:
-        # The command ended before it had read all; what it said on its errors is the reason.
-        return
 
 
 def read_answer(code: int, output: str, said: str) -> Mapping[str, Any] | str:

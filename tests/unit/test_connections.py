@@ -23,6 +23,7 @@ from standfast.connections import (
     Route,
     RouteError,
     connect,
+    execute,
     observer,
     one_line,
     package,
@@ -240,14 +241,31 @@ class Near:
     def open(self) -> None:
         pass
 
-    def exec_command(self, command: str, timeout: float) -> tuple[Any, Any, Any]:  # noqa: ARG002 - as paramiko's
+    def get_transport(self) -> Near:
+        return self
+
+    def open_session(self, timeout: float) -> Near:  # noqa: ARG002 - as paramiko's
+        return self
+
+    def settimeout(self, timeout: float) -> None:
+        pass
+
+    def exec_command(self, command: str) -> None:
         *_, receive = shlex.split(command)
         pipe = subprocess.PIPE
         # Ended by close().
-        self.process = subprocess.Popen([sys.executable, "-c", receive], stdin=pipe, stdout=pipe, stderr=pipe)
-        stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
-        # A stream of paramiko knows its channel.
-        return stdin, SimpleNamespace(readline=stdout.readline, close=stdout.close, channel=self), stderr
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", receive], stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0
+        )
+
+    def sendall(self, content: bytes) -> None:
+        self.process.stdin.write(content)
+
+    def makefile(self, _: str) -> Any:
+        return self.process.stdout
+
+    def makefile_stderr(self, _: str) -> Any:
+        return self.process.stderr
 
     def recv_exit_status(self) -> int:
         return self.process.wait(10)
@@ -279,6 +297,25 @@ def test_observer_is_kept_and_another_one_started_when_it_has_ended(monkeypatch:
     one.close()
     assert made[1].process.returncode is not None
     assert [set(answer) for answer in answers if isinstance(answer, dict)] == [{"addresses", "units"}] * 3
+
+
+class Deaf(paramiko.Channel):
+    """A channel whose command nobody runs."""
+
+    def exec_command(self, command: str) -> None:
+        pass
+
+
+def test_garbage_takes_no_lock_of_its_channel() -> None:
+    """The thread that reads a connection collects garbage too, also while it holds a channel's lock."""
+    channel = Deaf(1)
+    transport = SimpleNamespace(open_session=lambda timeout: channel)  # noqa: ARG005 - as paramiko's
+    programs = [execute(SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)), "true", 1)]
+    with channel.lock:
+        reader = threading.Thread(target=programs.clear, daemon=True)
+        reader.start()
+        reader.join(5)
+        assert not reader.is_alive()
 
 
 def test_one_line_is_one() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import paramiko
 from fabric import Connection
 
-from ..connections import CONNECT_TIMEOUT_S, Route, connect, routes
+from ..connections import CONNECT_TIMEOUT_S, Route, connect, execute, routes
 
 COMMAND_TIMEOUT_S = 60.0
 # The best of so many questions: the shortest round trip says the most about a clock.
@@ -73,13 +73,13 @@ class Hosts:
         try:
             connection = self._connection(name)
             become = [] if connection.user == "root" else ["sudo", "-n", "--"]
-            channel = connection.client.exec_command(shlex.join([*become, *command]), timeout=timeout)
-            channel[0].write(stdin)
-            channel[0].channel.shutdown_write()
-            said, complaint = channel[1].read().decode(), channel[2].read().decode()
-            if not channel[1].channel.status_event.wait(CONNECT_TIMEOUT_S):
+            program = execute(connection, shlex.join([*become, *command]), timeout)
+            program.tell(stdin.encode())
+            program.channel.shutdown_write()
+            said, complaint = program.stdout.read().decode(), program.stderr.read().decode()
+            if not program.channel.status_event.wait(CONNECT_TIMEOUT_S):
                 raise HostError(f"{name}: the connection ended before `{shlex.join(command)}` did")
-            code = channel[1].channel.recv_exit_status()
+            code = program.channel.recv_exit_status()
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise HostError(f"{name}: {type(error).__name__}: {error}") from error
         if check and code != 0:
@@ -97,15 +97,13 @@ class Hosts:
 
     def clock(self, name: str) -> Clock:
         """A host's clock, from the shortest of a few round trips over one channel."""
-        client = self._connection(name).client
-        stdin, stdout, _ = client.exec_command(shlex.join(["python3", "-c", CLOCK]), timeout=COMMAND_TIMEOUT_S)
+        program = execute(self._connection(name), shlex.join(["python3", "-c", CLOCK]), COMMAND_TIMEOUT_S)
         found: list[Clock] = []
         for _ in range(CLOCK_QUESTIONS):
             before = time.monotonic()
-            stdin.write("\n")
-            stdin.flush()
-            there = float(stdout.readline())
+            program.tell(b"\n")
+            there = float(program.stdout.readline())
             after = time.monotonic()
             found.append(Clock(there - (before + after) / 2, (after - before) / 2))
-        stdin.channel.shutdown_write()
+        program.close()
         return min(found, key=lambda clock: clock.uncertainty)
