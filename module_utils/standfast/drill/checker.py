@@ -506,6 +506,13 @@ def timeline_gap_s(served: Sequence[Event]) -> float:
     return max((float(after["end"] - before["end"]) for before, after in pairs), default=0.0)
 
 
+def _after(gap: Gap, window: Window) -> str:
+    """When a gap began, as somebody would look for its cause."""
+    event, moment = ("healing", window.healed) if gap.start >= window.healed else ("fault", window.injected)
+    distance = gap.start - moment
+    return f"from {abs(distance):.2f} s {'after' if distance >= 0 else 'before'} the {event} on"
+
+
 def _told_to_end(asked: Sequence[Event], window: Window) -> float:
     return max((float(event["at"]) for event in asked), default=window.healed)
 
@@ -521,7 +528,8 @@ def _outages(history: History, verdict: Verdict, window: Window, common: float, 
         ("web", history.of("request"), history.slack(requesting)),
         *((name, history.worker(name), history.slack(writing) + patience) for name in WORKERS),
     ):
-        gap, bound = outage(asked, window).seconds, common + more.get(name, 0.0)
+        away = outage(asked, window)
+        gap, bound = away.seconds, common + more.get(name, 0.0)
         # However short, and also if clients were served since the fault.
         gone = _told_to_end(asked, window) - max(
             (e["end"] for e in asked if e["outcome"] == "ok"), default=window.injected
@@ -531,8 +539,8 @@ def _outages(history: History, verdict: Verdict, window: Window, common: float, 
             continue
         if gap > bound + slack:
             verdict.findings.append(
-                f"{name}: {gap:.2f} s without service; expected at most {bound:.2f} s, and {slack:.2f} s "
-                "for the periods and pauses of the measurement"
+                f"{name}: {gap:.2f} s without service, {_after(away, window)}; expected at most {bound:.2f} s, "
+                f"and {slack:.2f} s for the periods and pauses of the measurement"
             )
         elif gone > slack:
             verdict.findings.append(f"{name}: not served when the drill ended, {gone:.2f} s after its last answer")
