@@ -15,7 +15,7 @@ from standfast.drill import availability, history, tables
 from standfast.drill.availability import BELOW, MET, UNDRILLED, UNKNOWN, YEAR_H, Trial
 from standfast.drill.tables import Found
 from standfast.errors import InputError, InvalidInput, show
-from standfast.timing import BYSTANDER
+from standfast.timing import BESIDE
 
 from fabfile import screen
 from fabfile.histories import named
@@ -100,7 +100,7 @@ def read(paths: Iterable[Path]) -> list[Trial]:
         try:
             events = history.load(path)
             # A fault beside what clients use says nothing of what they see.
-            if not events or not isinstance(events[0], dict) or events[0].get("bound") != BYSTANDER:
+            if not events or not isinstance(events[0], dict) or events[0].get("bound") not in BESIDE:
                 trials.append(availability.trial(events))
         except (OSError, ValueError) as error:
             expected = f"in {path} the history of a drill"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..timing import BYSTANDER
+from ..timing import BESIDE
 from .checker import FAIL, MARGIN_S, Event, History, Verdict, check
 from .faults import FAULTS
 
@@ -91,8 +91,8 @@ LAYERS = (
     Layer("applications", ("server-loss",)),
 )
 # Clients of the primary and of the address do without: a replica, the other balancer, the repository. Not composed.
-BESIDE = Layer("none", (BYSTANDER,))
-LAYER_OF: Mapping[str, Layer] = {name: layer for layer in (*LAYERS, BESIDE) for name in layer.classes}
+NO_LAYER = Layer("none", BESIDE)
+LAYER_OF: Mapping[str, Layer] = {name: layer for layer in (*LAYERS, NO_LAYER) for name in layer.classes}
 # Classes of faults that end when the drill heals them.
 LASTING = (
     "server-return",
@@ -103,7 +103,7 @@ LASTING = (
 DRILLABLE: Mapping[str, str] = {
     fault.bound: fault.name
     for fault in reversed(list(FAULTS.values()))
-    if fault.family != OPERATIONS and not fault.outlasts and fault.bound not in (*LASTING, BYSTANDER)
+    if fault.family != OPERATIONS and not fault.outlasts and fault.bound not in (*LASTING, *BESIDE)
 }
 UNDRILLED = tuple(name for name in LAYER_OF if name not in {fault.bound for fault in FAULTS.values()})
 
@@ -263,7 +263,7 @@ def _excluded(one: Trial) -> str:
         return "planned"
     if one.outlasts or one.fault_class in LASTING:
         return "drill's length"
-    return "clients do without" if LAYER_OF[one.fault_class] is BESIDE else ""
+    return "clients do without" if LAYER_OF[one.fault_class] is NO_LAYER else ""
 
 
 def single(mtbf: float, mttr: float) -> float:

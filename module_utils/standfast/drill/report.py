@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..health import Table
-from ..timing import BYSTANDER
+from ..timing import BESIDE
 from . import availability, tables
 from .availability import TAIL, Lack, loss_at_most
 from .checker import FAIL, MARGIN_S, PASS, VOID, Event, History, Verdict, check
@@ -231,7 +231,7 @@ def years(drills: Iterable[Judged]) -> Years:
     for drill in drills:
         header = drill.history.header
         # A fault beside what clients use says nothing of what they see.
-        if drill.refused or header.get("bound") == BYSTANDER:
+        if drill.refused or header.get("bound") in BESIDE:
             continue
         try:
             trials.append(availability.trial([header, *drill.history.events], drill.verdict))
