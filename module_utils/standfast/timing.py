@@ -117,9 +117,10 @@ class Bound:
 
 # VRRP: a peer takes over after six advertisements in a row that did not come, in about the time of the standard's three.
 #   Where each host loses 5 % of its packets three are missed by chance every two minutes (seen: six moves of the address in
-#   15 minutes), six once in 21 hours. More would be better still, but keepalived's holder gives up after a pause
-#   of its own of three intervals, however many its peers wait for (timer_expired_backup): seen at 0.14 s with 50 ms.
-# fast: the smallest values that Patroni accepts, VRRP sixteen times a second. Measured in the lab:
+#   15 minutes), six once in 18 hours. More would be better still, but keepalived's holder gives up after a pause
+#   of its own of three intervals, however many its peers wait for (timer_expired_backup): seen at 0.14 s with 50 ms. So it
+#   runs with real-time priority.
+# fast: the smallest values that Patroni accepts, VRRP twenty times a second. Measured in the lab:
 #   crash of the postmaster 1.7 s, loss of a balancer 0.4 s, loss of the primary's host 22 s.
 #   No false transition of VRRP at load 8 on two cores down to 20 ms.
 # standard: Patroni's default ttl, with half its loop_wait and retry_timeout; rides out a pause
@@ -133,7 +134,7 @@ PROFILES: Mapping[str, Profile] = {
             "fast",
             Patroni(ttl=20, loop_wait=1, retry_timeout=3, primary_start_timeout=0),
             Haproxy(1000, 250, 250, rise=1, fall=2, check_timeout_ms=1000),
-            Keepalived(60, 6, 200, 180, check_fall=3, check_rise=5, garp_refresh_s=30),
+            Keepalived(50, 6, 200, 180, check_fall=3, check_rise=5, garp_refresh_s=30),
         ),
         Profile(
             "standard",
