@@ -24,6 +24,10 @@ QUERY = "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --comm
 
 CGROUP_FREEZER = Need("test -w /sys/fs/cgroup/init.scope/cgroup.freeze", "the freezer of control groups, version 2")
 OVERLAY = Need("grep -qw overlay /proc/filesystems", "overlay file system")
+DIRECTORY = Need(
+    "test -d \"$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)/backup\"", "repository in a directory of this host"
+)
+PASSPHRASE = Need("grep -q '^repo1-cipher-pass=' /etc/pgbackrest.conf", "passphrase of the repository")
 NFTABLES = Need("command -v nft >/dev/null && nft list tables >/dev/null", "nftables")
 
 
@@ -402,6 +406,75 @@ done
 systemctl restart pgbackrest.service
 """,
         OVERLAY,
+    )
+
+
+# The sound files lie where a restart of the host leaves them.
+ROT = """
+repository=$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)
+kept=/var/lib/standfast-drill-rot
+"""
+FLIP = """
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+with path.open("r+b") as file:
+    file.seek(path.stat().st_size // 2)
+    [byte] = file.read(1)
+    file.seek(-1, 1)
+    file.write(bytes([byte ^ 1]))
+"""
+
+
+def rot() -> Effect:
+    """One bit of the newest backup is another one, and an archived segment is not there; a verification has said so."""
+    return Effect(
+        f"""{ROT}
+backup=$(find "$repository/backup/$CLUSTER" -path '*/bundle/*' -type f | sort | tail -n 1)
+segment=$(find "$repository/archive/$CLUSTER" -type f -name '????????????????????????-*' | sort | tail -n 2 | head -n 1)
+mkdir --mode=0700 "$kept"
+for file in "$backup" "$segment"; do
+    copy="$kept/$(basename "$file")"
+    cp --preserve "$file" "$copy"
+    echo "$file" >"$copy.path"
+done
+sync
+python3 - "$backup" <<'END'{FLIP}END
+rm "$segment"
+if systemctl start standfast-backup-verify.service; then exit 1; fi
+said=/var/lib/standfast-backup/verify.json
+grep --quiet --fixed-strings "${{backup#"$repository/backup/$CLUSTER/"}}" "$said"
+grep --quiet --fixed-strings "$(basename "$segment" | cut -c1-24)" "$said"
+""",
+        f"""{ROT}
+if test ! -d "$kept"; then exit 0; fi
+for path in "$kept"/*.path; do
+    test -e "$path" || continue
+    file=$(cat "$path")
+    cp --preserve "${{path%.path}}" "$file.healed"
+    mv "$file.healed" "$file"
+done
+systemctl start standfast-backup-verify.service
+rm -r "$kept"
+""",
+        DIRECTORY,
+    )
+
+
+def change_passphrase() -> Effect:
+    """pgBackRest on the repository's host reads and writes with a passphrase that is not the repository's."""
+    configuration, kept = "/etc/pgbackrest.conf", "/etc/pgbackrest.conf.standfast-drill"
+    return Effect(
+        f"""
+cp --preserve {configuration} {kept}
+sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=wrong/' {configuration}
+systemctl restart pgbackrest.service
+if runuser -u postgres -- pgbackrest --stanza="$CLUSTER" --log-level-console=off --log-level-stderr=off check; then exit 1; fi
+""",
+        f"""
+if test -e {kept}; then mv {kept} {configuration}; fi
+systemctl restart pgbackrest.service
+""",
+        PASSPHRASE,
     )
 
 

@@ -27,8 +27,8 @@ class Fault:
     which a fault that outlasts has taken the service away; at once where it is empty. cuts_off: meanwhile
     nobody hears from the targets, whatever they hold. leader, vip: what becomes of them.
     lossless: no request may fail at all. hits: the one writer whom a fault that outlasts keeps away; everybody where it
-    is empty. variables: what the playbook is told besides, and has to refuse before it changes anything. rogue: the
-    targets may go on, or begin, to take writes that nobody sends them, until Patroni there has looked. alarm: what
+    is empty. variables: what the playbook is told besides, and has to refuse before it changes anything. refusal: what it
+    has to say then, a regular expression. rogue: the targets may go on, or begin, to take writes that nobody sends them, until Patroni there has looked. alarm: what
     `fab status` must say of the service while the fault is there, a regular expression over `subject: seen`; nobody
     asks it where this is empty.
     archive: WAITS where WAL cannot reach the repository meanwhile. during: the type of the backup that runs when the
@@ -50,6 +50,7 @@ class Fault:
     lossless: bool = False
     hits: str = ""
     variables: str = ""
+    refusal: str = ""
     rogue: bool = False
     alarm: str = ""
     archive: str = ""
@@ -57,6 +58,11 @@ class Fault:
     backup: str = ""
     leader: str = STAYS
     vip: str = STAYS
+
+    def __post_init__(self) -> None:
+        # Any other refusal of the playbook would prove nothing of this one.
+        if bool(self.variables) != bool(self.refusal):
+            raise ValueError(f"{self.name}: variables and refusal: seen one of them; expected both or none")
 
     @property
     def backups(self) -> str:
@@ -215,6 +221,18 @@ FAULTS = _catalogue(
         bound="bystander",
         playbook="postgresql.yml",
         variables='{"postgresql_parameters": {"work_mem": "lots"}}',
+        refusal=r"work_mem.*lots",
+        lossless=True,
+    ),
+    Fault(
+        name="restore-outside-window",
+        family="operations",
+        summary="an operator restores the cluster to a moment before its first backup: refused before anything stops",
+        targets="primary",
+        bound="bystander",
+        playbook="restore.yml",
+        variables='{"target_time": "2001-01-01T00:00:00Z"}',
+        refusal=r"target_time: seen .*2001-01-01",
         lossless=True,
     ),
     Fault(
@@ -481,6 +499,29 @@ FAULTS = _catalogue(
         targets="primary",
         bound="backup",
         effect=effects.stop_archiving(),
+        hold_s=75,
+        archive=WAITS,
+        backup="incr",
+        alarm=r"^archiving on ",
+    ),
+    Fault(
+        name="repo-rot",
+        family="storage",
+        summary="a bit of the newest backup flips and an archived segment is gone: the verification names both files",
+        targets="repository",
+        bound="backup",
+        effect=effects.rot(),
+        hold_s=10,
+        backup="incr",
+        alarm=r"^backups: standfast-backup-verify",
+    ),
+    Fault(
+        name="wrong-passphrase",
+        family="storage",
+        summary="the repository host has another passphrase for 75 s than the repository: nothing is read or written with it",
+        targets="repository",
+        bound="backup",
+        effect=effects.change_passphrase(),
         hold_s=75,
         archive=WAITS,
         backup="incr",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import time
@@ -467,7 +468,8 @@ class _Course:
         fault = self.fault
         done = play(self.drill.inventory, fault.playbook, fault.variables)
         if fault.variables:
-            seen = {"name": fault.playbook, "refused": done.refused, "changed": done.changed}
+            refused = done.refused and re.search(fault.refusal, done.said) is not None
+            seen = {"name": fault.playbook, "refused": refused, "changed": done.changed}
             self.events.append({"event": "play", "at": self._now(), **seen})
         elif done.code != 0:
             raise InterruptedDrillError(f"playbook {fault.playbook} failed:\n{done.said[-3000:]}")

@@ -127,7 +127,7 @@ def converged(live: Live, everywhere: Everywhere) -> None:
     if missing:
         pytest.exit(
             f"These doors belong to a running service, and it is missing: {', '.join(missing)}. "
-            "Build it first: `molecule converge -s cluster`.",
+            "Build it first: `molecule converge -s assembly`.",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
 
