@@ -426,7 +426,10 @@ with path.open("r+b") as file:
 
 
 def rot() -> Effect:
-    """One bit of the newest backup is another one, and an archived segment is not there; a verification has said so."""
+    """A file of the newest backup is not there, and a bit of an archived segment is another one; the verification begins.
+
+    Where a segment is missing it would wait for a minute whether that is only on its way.
+    """
     return Effect(
         f"""{ROT}
 backup=$(find "$repository/backup/$CLUSTER" -path '*/bundle/*' -type f | sort | tail -n 1)
@@ -438,12 +441,10 @@ for file in "$backup" "$segment"; do
     echo "$file" >"$copy.path"
 done
 sync
-python3 - "$backup" <<'END'{FLIP}END
-rm "$segment"
-if systemctl start standfast-backup-verify.service; then exit 1; fi
-said=/var/lib/standfast-backup/verify.json
-grep --quiet --fixed-strings "${{backup#"$repository/backup/$CLUSTER/"}}" "$said"
-grep --quiet --fixed-strings "$(basename "$segment" | cut -c1-24)" "$said"
+rm "$backup"
+python3 - "$segment" <<'END'{FLIP}END
+if cmp --silent "$segment" "$kept/$(basename "$segment")"; then exit 1; fi
+systemctl restart --no-block standfast-backup-verify.service
 """,
         f"""{ROT}
 if test ! -d "$kept"; then exit 0; fi
@@ -453,8 +454,8 @@ for path in "$kept"/*.path; do
     cp --preserve "${{path%.path}}" "$file.healed"
     mv "$file.healed" "$file"
 done
-systemctl start standfast-backup-verify.service
 rm -r "$kept"
+systemctl restart --no-block standfast-backup-verify.service
 """,
         DIRECTORY,
     )

@@ -507,13 +507,14 @@ FAULTS = _catalogue(
     Fault(
         name="repo-rot",
         family="storage",
-        summary="a bit of the newest backup flips and an archived segment is gone: the verification names both files",
+        summary="a file of the newest backup is gone and a bit of an archived segment flips: the verification finds both",
         targets="repository",
         bound="backup",
         effect=effects.rot(),
-        hold_s=10,
+        hold_s=60,
         backup="incr",
-        alarm=r"^backups: standfast-backup-verify",
+        # The file, the backup that lacks it, and the segment.
+        alarm=r"verify.* failed: repository 1: .*, and [2-9]\d* more",
     ),
     Fault(
         name="wrong-passphrase",

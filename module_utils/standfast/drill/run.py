@@ -436,7 +436,8 @@ class _Course:
         for host in self.targets:
             try:
                 self.hosts.shell(host, self._script(host, effect.heal))
-                self.hosts.run(host, ["systemctl", "stop", f"{UNDO}.timer"])
+                # It may have fired already.
+                self.hosts.shell(host, f"systemctl stop {UNDO}.timer || ! systemctl is-active {UNDO}.timer")
             except HostError as error:
                 failed.append(str(error))
         if failed:
