@@ -11,6 +11,8 @@ from standfast.drill import history
 from standfast.drill.checker import Verdict, check
 
 ROOT = Path(__file__).resolve().parents[1]
+# As `make endurance` sets it.
+ENDURANCE = os.environ.get("STANDFAST_DRILLS") == "all"
 
 
 @dataclass(frozen=True)
@@ -43,5 +45,5 @@ def judgements(scenario: Path) -> list[Judgement]:
     plays = yaml.safe_load((scenario / "side_effect.yml").read_text(encoding="utf-8"))
     play = next(play for play in plays if "drills" in play.get("vars", {}))
     folder = ROOT / play["vars"]["drills_histories"]
-    besides = play["vars"]["drills_besides"] if os.environ.get("STANDFAST_DRILLS") == "all" else []
+    besides = play["vars"]["drills_besides"] if ENDURANCE else []
     return [Judgement(fault, folder) for fault in [*play["vars"]["drills"], *besides]]

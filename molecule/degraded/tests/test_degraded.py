@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.provision import recaps
+from tests.drills import ENDURANCE
 from tests.live import Live, wait_for
 
 TOOLS = Path(sys.executable).parent
@@ -156,6 +157,7 @@ def test_run_killed_between_a_file_and_its_daemon_is_completed_by_the_next(live:
     assert_completed(live, playbook, changed=changed, leader=leader)
 
 
+@pytest.mark.skipif(not ENDURANCE, reason="runs eight playbooks: a part of make endurance")
 def test_run_interrupted_at_a_random_task_is_completed_by_the_next_and_the_third_has_nothing_to_do(
     live: Live, say: Callable[[str], None]
 ) -> None:
