@@ -270,13 +270,14 @@ def test_host_that_is_off_is_waited_for_unless_it_is_said_to_stay_off(live: Live
     assert notes(live) == ["before"]
 
 
-# A file system of its own, smaller than what the database and its WAL need; then the old one again.
+# A file system of its own with less room beside the database than a restore needs; then the old one again.
 SMALL = """
 set -eu
 systemctl stop patroni
 mv /var/lib/postgresql/17 /var/lib/postgresql/large
 install -d -o postgres -g postgres -m 0755 /var/lib/postgresql/17
-mount -t tmpfs -o size=1g,uid=postgres,gid=postgres,mode=0755 small /var/lib/postgresql/17
+size=$(($(du --summarize --block-size=1M /var/lib/postgresql/large | cut -f 1) + 500))
+mount -t tmpfs -o "size=${size}m,uid=postgres,gid=postgres,mode=0755" small /var/lib/postgresql/17
 cp -a /var/lib/postgresql/large/. /var/lib/postgresql/17/
 systemctl start patroni
 """
