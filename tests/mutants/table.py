@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from standfast.drill import archive
-from standfast.drill.checker import CONVERGENCE_S, DRAIN_S, FAIL, MARGIN_S, VOID
+from standfast.drill.checker import CONVERGENCE_S, DRAIN_S, FAIL, MARGIN_S, STEADY_S, VOID
 
 from tests.unit.drill_histories import Event, Events
 
@@ -1183,7 +1183,8 @@ def no_pulse(story: Story) -> None:
 
 @mutant(EVIDENCE)
 def late_client(story: Story) -> None:
-    story.any("pulse")["late_s"] = 0.11
+    watched = [event for event in story.of("pulse") if event["at"] >= story.injected - STEADY_S]
+    story.rng.choice(watched)["late_s"] = 0.11
 
 
 @mutant(EVIDENCE)

@@ -182,8 +182,13 @@ class History:
 
     @cached_property
     def late_s(self) -> float:
-        """How late the client's own threads were at worst, in seconds."""
-        return max((float(event["late_s"]) for event in self.of("pulse")), default=0.0)
+        """How late the client's own threads were at worst while anything was to be proven, in seconds.
+
+        Before that, probes start on all hosts.
+        """
+        since = self.window.injected - STEADY_S if self.window else float("-inf")
+        late = (float(event["late_s"]) for event in self.of("pulse") if event["at"] >= since)
+        return max(late, default=0.0)
 
 
 @dataclass(frozen=True)
@@ -310,7 +315,7 @@ def _protocol(history: History, _: Window) -> Iterator[str]:
 def _pulses(history: History, window: Window) -> Iterator[str]:
     """Whether the client's own pauses are known and short."""
     if history.late_s > LATEST_S:
-        yield f"the client's own threads were up to {history.late_s} s late; expected at most {LATEST_S} s"
+        yield f"the client's own threads were up to {history.late_s:.3f} s late; expected at most {LATEST_S} s"
     gap = longest_gap((e["at"] for e in history.of("pulse")), window.injected, history.ended("ledger")).seconds
     if gap > PULSE_S + 2 * MARGIN_S:
         yield f"the client did not say for {gap:.2f} s how late its threads were"
