@@ -24,7 +24,7 @@ from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.plays import Played
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.report import REFUSED
-from standfast.drill.run import Drill, Progress, _Course, heeding
+from standfast.drill.run import Drill, Progress, _Course, heeding, served
 from standfast.pgbackrest import BackupType
 
 import fabfile
@@ -50,6 +50,35 @@ HOSTS = {
     **{f"balancer{number}": {"functions": ["balancer"]} for number in (1, 2)},
     **{f"db{number}": {"functions": ["database", "etcd"]} for number in (1, 2, 3)},
 }
+
+
+def answers(
+    *, until: float = 10.0, hole: tuple[float, float] = (0.0, 0.0), failed: float = -1.0
+) -> list[dict[str, Any]]:
+    """A line each 20 ms for 5 s, without those in a hole; the one at `failed` failed."""
+    moments = [until - 5 + number * 0.02 for number in range(250)]
+    return [
+        {"at": at, "end": at + 0.01, "outcome": "fail" if abs(at - failed) < 0.01 else "ok"}
+        for at in moments
+        if not hole[0] < at < hole[1]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "steady"),
+    [
+        pytest.param(answers(), True, id="served"),
+        pytest.param(answers(hole=(7.5, 7.7)), True, id="short-pause"),
+        pytest.param(answers(hole=(7.5, 7.9)), False, id="long-pause"),
+        pytest.param(answers(hole=(5.0, 6.2)), True, id="long-pause-before"),
+        pytest.param(answers(hole=(5.0, 8.0)), False, id="not-long-enough"),
+        pytest.param(answers(until=9.0), False, id="nothing-new"),
+        pytest.param(answers(failed=8.0), False, id="failed"),
+        pytest.param([], False, id="nothing"),
+    ],
+)
+def test_clients_are_served_steadily_as_the_checker_asks(lines: list[dict[str, Any]], *, steady: bool) -> None:
+    assert served(lines, 3.0, 10.0, 0.29) is steady
 
 
 def test_fault_goes_to_its_own_target() -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -513,7 +514,9 @@ class _Course:
                 for worker in ("session", "reconnect")
             }
             requests = [line for line in lines["web"] if line["event"] == "request"]
-            if all(_served(kind, steady, self._now()) for kind in (*writes.values(), requests)):
+            kinds = [(kind, self.drill.periods.write) for kind in writes.values()]
+            kinds.append((requests, self.drill.periods.request))
+            if all(served(kind, steady, self._now(), 2 * period + MARGIN_S) for kind, period in kinds):
                 return True
             time.sleep(LOOK_EVERY_S)
         return False
@@ -656,12 +659,17 @@ def ledger_connection(topology: Mapping[str, Any], setting: Callable[[str], Any]
     }
 
 
-def _served(lines: Sequence[Mapping[str, Any]], steady: float, now: float) -> bool:
-    """Whether the last lines reach back for so long, up to now, and none of them failed."""
+def served(lines: Sequence[Mapping[str, Any]], steady: float, now: float, gap: float) -> bool:
+    """Whether the last lines reach back for so long, up to now, none of them failed, and no more than `gap` lay between two.
+
+    All in seconds. The checker asks no less of the time before a fault.
+    """
     recent = [line for line in lines if line["at"] >= now - steady - MARGIN_S]
+    ends = sorted(float(line["end"]) for line in recent)
     return (
         bool(recent)
         and all(line["outcome"] == "ok" for line in recent)
         and recent[0]["at"] <= now - steady + MARGIN_S
-        and max(line["end"] for line in recent) >= now - 2 * MARGIN_S
+        and ends[-1] >= now - 2 * MARGIN_S
+        and all(after - before <= gap for before, after in pairwise(ends))
     )
