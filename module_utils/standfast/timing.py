@@ -24,7 +24,8 @@ MAXIMUM_ADVERT_MS = 40950
 MAXIMUM_MISSED_ADVERTS = 100
 
 # The classes of faults beside what clients use; after those of the second a backup is made.
-BESIDE = BYSTANDER, BACKUP = "bystander", "backup"
+BYSTANDER, BACKUP = "bystander", "backup"
+BESIDE = (BYSTANDER, BACKUP)
 
 # A lost SYN is sent again after one second (RFC 6298, 2.1): a client that tried at the wrong
 # moment is that much later than the service.

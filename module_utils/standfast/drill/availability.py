@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..timing import BESIDE
-from .checker import FAIL, MARGIN_S, Event, History, Verdict, check
+from .checker import FAIL, Event, History, Verdict, check, pause
 from .faults import FAULTS
 
 # Of every interval and bound here: an end is wrong in one case of 20, both ends together in one of 10.
@@ -173,7 +173,7 @@ def _served_at_end(history: History, service: str) -> bool:
     kind, _, period = SERVICES[service]
     asked = history.of(kind)
     last = max(event["end"] for event in asked if event["outcome"] == "ok")
-    return bool(asked[-1]["at"] - last <= 2 * float(history.header[period]) + MARGIN_S)
+    return bool(asked[-1]["at"] - last <= pause(float(history.header[period])))
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ DRAIN_S = 90.0
 ON_ITS_WAY = 1
 
 
+def pause(period: float) -> float:
+    """What may lie between two events of one period though nothing was wrong, in seconds."""
+    return 2 * period + MARGIN_S
+
+
 @dataclass
 class Verdict:
     """`outcome` is pass, fail or void (nothing is proven); reports know one more. `figures`: seconds and counts by name."""
@@ -178,7 +183,7 @@ class History:
 
         A client that was later than it may be proves nothing: neither what is to be proven, nor harm.
         """
-        return 2 * period + MARGIN_S + max(0.0, self.late_s - LATEST_S)
+        return pause(period) + max(0.0, self.late_s - LATEST_S)
 
     @cached_property
     def late_s(self) -> float:

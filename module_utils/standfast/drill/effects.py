@@ -24,9 +24,9 @@ QUERY = "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --comm
 
 CGROUP_FREEZER = Need("test -w /sys/fs/cgroup/init.scope/cgroup.freeze", "the freezer of control groups, version 2")
 OVERLAY = Need("grep -qw overlay /proc/filesystems", "overlay file system")
-DIRECTORY = Need(
-    "test -d \"$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)/backup\"", "repository in a directory of this host"
-)
+# Where the first repository is.
+REPOSITORY = "repository=$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)\n"
+DIRECTORY = Need(f'{REPOSITORY}test -d "$repository/backup"', "repository in a directory of this host")
 PASSPHRASE = Need("grep -q '^repo1-cipher-pass=' /etc/pgbackrest.conf", "passphrase of the repository")
 NFTABLES = Need("command -v nft >/dev/null && nft list tables >/dev/null", "nftables")
 
@@ -375,9 +375,8 @@ def stop_archiving() -> Effect:
 
 # The repository as it is, below a file system on which nothing is free: what is there can be read, what is new finds no
 # space, and nothing that is there is touched. The server of pgBackRest sees it once its sandbox is made anew.
-FULL = """
-repository=$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)
-full="$RUN/full"
+FULL = f"""
+{REPOSITORY}full="$RUN/full"
 """
 
 
@@ -410,9 +409,8 @@ systemctl restart pgbackrest.service
 
 
 # The sound files lie where a restart of the host leaves them.
-ROT = """
-repository=$(sed -n 's/^repo1-path=//p' /etc/pgbackrest.conf)
-kept=/var/lib/standfast-drill-rot
+ROT = f"""
+{REPOSITORY}kept=/var/lib/standfast-drill-rot
 """
 FLIP = """
 import pathlib, sys

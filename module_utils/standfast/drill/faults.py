@@ -28,9 +28,9 @@ class Fault:
     nobody hears from the targets, whatever they hold. leader, vip: what becomes of them.
     lossless: no request may fail at all. hits: the one writer whom a fault that outlasts keeps away; everybody where it
     is empty. variables: what the playbook is told besides, and has to refuse before it changes anything. refusal: what it
-    has to say then, a regular expression. rogue: the targets may go on, or begin, to take writes that nobody sends them, until Patroni there has looked. alarm: what
-    `fab status` must say of the service while the fault is there, a regular expression over `subject: seen`; nobody
-    asks it where this is empty.
+    has to say then, a regular expression. rogue: the targets may go on, or begin, to take writes that nobody sends them,
+    until Patroni there has looked. alarm: what `fab status` must say of the service while the fault is there, a regular
+    expression over `subject: seen`; nobody asks it where this is empty.
     archive: WAITS where WAL cannot reach the repository meanwhile. during: the type of the backup that runs when the
     fault comes, none where it is empty. backup: the type of the one that must succeed right after it, without hands;
     such a drill writes WAL besides.

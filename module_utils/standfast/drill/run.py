@@ -22,7 +22,7 @@ from ..connections import Observers
 from ..health import Health, judge
 from ..inventory import Inventory
 from . import targets
-from .checker import DRAIN_S, MARGIN_S, STEADY_S, alarmed
+from .checker import DRAIN_S, MARGIN_S, STEADY_S, alarmed, pause
 from .effects import CGROUP_FREEZER, Effect, Need
 from .faults import Fault
 from .history import now
@@ -516,7 +516,7 @@ class _Course:
             requests = [line for line in lines["web"] if line["event"] == "request"]
             kinds = [(kind, self.drill.periods.write) for kind in writes.values()]
             kinds.append((requests, self.drill.periods.request))
-            if all(served(kind, steady, self._now(), 2 * period + MARGIN_S) for kind, period in kinds):
+            if all(served(kind, steady, self._now(), pause(period)) for kind, period in kinds):
                 return True
             time.sleep(LOOK_EVERY_S)
         return False
