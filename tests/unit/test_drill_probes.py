@@ -17,12 +17,13 @@ class Gone:
         self.removed: list[tuple[str, str]] = []
         self.stopped: list[tuple[str, str]] = []
 
-    def shell(self, host: str, script: str) -> str:
+    def end(self, host: str, unit: str) -> None:
         if host == self.gone:
             raise HostError(f"{host}: connection lost")
-        if script.startswith("systemctl stop"):
-            self.stopped.append((host, script.split()[2]))
-            return ""
+        self.stopped.append((host, unit))
+
+    def shell(self, host: str, script: str) -> str:
+        assert host != self.gone, f"asked after it did not answer: {script}"
         return json.dumps({"event": "end", "at": 1.0}) + "\n{cut off"
 
     def run(self, host: str, command: Sequence[str]) -> str:
@@ -49,10 +50,11 @@ class Left:
         self.running = {("client1", "standfast-drill-ledger"), ("db1", "standfast-drill-roles")}
         self.folders = {"client1", "db1"}
 
+    def end(self, host: str, unit: str) -> None:
+        self.running.discard((host, unit))
+
     def shell(self, host: str, script: str) -> str:
-        if script.startswith("systemctl stop"):
-            self.running.discard((host, script.split()[2]))
-        elif script == "rm -rf /run/standfast-drill/*/":
+        if script == "rm -rf /run/standfast-drill/*/":
             self.folders.discard(host)
         return ""
 

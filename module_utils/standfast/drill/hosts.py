@@ -95,6 +95,10 @@ class Hosts:
         """Write a file, which is never readable by others than its mode says."""
         self.run(name, ["install", "-D", f"--mode={mode}", f"--owner={owner}", "/dev/stdin", path], stdin=content)
 
+    def end(self, name: str, unit: str) -> None:
+        """Stop a transient unit, which may have ended by itself and be gone."""
+        self.shell(name, f"systemctl stop {unit} || ! systemctl is-active {unit}")
+
     def clock(self, name: str) -> Clock:
         """A host's clock, from the shortest of a few round trips over one channel."""
         program = execute(self._connection(name), shlex.join(["python3", "-c", CLOCK]), COMMAND_TIMEOUT_S)

@@ -126,7 +126,7 @@ class Probes:
 
     def _stop(self, host: str, probes: Sequence[Probe]) -> None:
         for probe in probes:
-            self._hosts.shell(host, f"systemctl stop {self._unit(probe)} || ! systemctl is-active {self._unit(probe)}")
+            self._hosts.end(host, self._unit(probe))
 
     def _finish(self, host: str, probes: Sequence[Probe]) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []

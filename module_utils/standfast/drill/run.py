@@ -437,8 +437,7 @@ class _Course:
         for host in self.targets:
             try:
                 self.hosts.shell(host, self._script(host, effect.heal))
-                # It may have fired already.
-                self.hosts.shell(host, f"systemctl stop {UNDO}.timer || ! systemctl is-active {UNDO}.timer")
+                self.hosts.end(host, f"{UNDO}.timer")
             except HostError as error:
                 failed.append(str(error))
         if failed:
