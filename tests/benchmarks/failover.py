@@ -22,7 +22,7 @@ from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError
 from standfast.drill.refusal import InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill
-from standfast.inventory import read
+from standfast.inventory import Inventory, read
 
 
 def outage(verdict: Verdict) -> float:
@@ -51,6 +51,25 @@ def row(fault: str, verdicts: Sequence[Verdict]) -> str:
     )
 
 
+def once(inventory: Path, known: Inventory, fault: str, histories: Path) -> bool:
+    """One round of a fault into the folder; whether to go on, which only Ctrl-C denies.
+
+    What broke off is kept, and counts as void; what was not begun is said, and leaves nothing.
+    """
+    drill = Drill(
+        inventory, FAULTS[fault], known, known.topology().as_fact(), lambda line: print(line, file=sys.stderr)
+    )
+    try:
+        history.save(histories, drill.run())
+    except InterruptedDrillError as error:
+        print(f"{fault}: broken off: {error}", file=sys.stderr)
+        history.save(histories, error.events)
+        return not error.asked
+    except (HostError, RefusedError) as error:
+        print(f"{fault}: not begun: {error}", file=sys.stderr)
+    return True
+
+
 def verdicts(folder: Path) -> Mapping[str, list[Verdict]]:
     """The verdicts of all histories in a folder, by fault."""
     found: dict[str, list[Verdict]] = defaultdict(list)
@@ -68,21 +87,10 @@ def main() -> None:
     parser.add_argument("--faults", default=",".join(FAULTS), help="names, separated by commas (default: all)")
     options = parser.parse_args()
     known = read([options.inventory])
-    topology = known.topology().as_fact()
-    for number in range(1, options.rounds + 1):
+    for _ in range(options.rounds):
         for name in options.faults.split(","):
-            drill = Drill(
-                Path(options.inventory), FAULTS[name], known, topology, lambda line: print(line, file=sys.stderr)
-            )
-            try:
-                history.save(options.histories, drill.run())
-            except InterruptedDrillError as error:
-                print(f"{name}, round {number}: broken off: {error}", file=sys.stderr)
-                history.save(options.histories, error.events)
-                if error.asked:
-                    return
-            except (HostError, RefusedError) as error:
-                print(f"{name}, round {number}: not begun: {error}", file=sys.stderr)
+            if not once(Path(options.inventory), known, name, options.histories):
+                return
     found = verdicts(options.histories)
     print(
         "| fault | n | web, median s | worse of both, median s | max s | bound s | max / bound | lost "

@@ -13,17 +13,14 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from standfast.drill import history
 from standfast.drill.checker import VOID, Verdict
-from standfast.drill.faults import FAULTS
-from standfast.drill.run import Drill
 from standfast.inventory import read
 
-from tests.benchmarks.failover import outage, verdicts
+from tests.benchmarks.failover import once, outage, verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the inventory of the other timers lies in: as deep as the lab's own, which look for .lab from there.
@@ -78,17 +75,22 @@ def provision(inventory: Path) -> None:
     subprocess.run([playbook, "-i", inventory, "playbooks/site.yml"], cwd=ROOT, check=True, stdout=sys.stderr)
 
 
-def drill(inventory: Path, fault: str, histories: Path) -> None:
-    """One round of one fault."""
-    known = read([str(inventory)])
-    topology = known.topology().as_fact()
-    one = Drill(inventory, FAULTS[fault], known, topology, lambda line: print(line, file=sys.stderr))
-    history.save(histories, one.run())
-
-
-def sound(found: Mapping[str, list[Verdict]], fault: str) -> list[float]:
-    """Outages of the rounds that prove something, in seconds."""
-    return [outage(verdict) for verdict in found.get(fault, []) if verdict.outcome != VOID]
+def row(fault: str, own: Sequence[Verdict], peer: Sequence[Verdict]) -> str:
+    """One line of the table, from the rounds that prove something; empty if the one or the other has none."""
+    rounds = [[verdict for verdict in verdicts if verdict.outcome != VOID] for verdicts in (own, peer)]
+    if not all(rounds):
+        return ""
+    medians = [statistics.median(map(outage, sound)) for sound in rounds]
+    bounds = [max(verdict.figures["bound_s"] for verdict in sound) for sound in rounds]
+    cells = (
+        fault,
+        ", ".join(str(len(sound)) for sound in rounds),
+        *(f"{median:.2f}" for median in medians),
+        f"{medians[1] / medians[0]:.1f}",
+        *(f"{bound:.2f}" for bound in bounds),
+        f"{sum(verdict.figures.get('lost', 0) for sound in rounds for verdict in sound):.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -104,19 +106,20 @@ def main() -> None:
         # Each is the first as often as the other.
         for name in list(variants)[:: 1 if number % 2 == 0 else -1]:
             provision(variants[name])
+            known = read([str(variants[name])])
             for fault in faults:
-                drill(variants[name], fault, options.histories / name)
+                if not once(variants[name], known, fault, options.histories / name):
+                    return
     if options.rounds:
         provision(options.inventory)
     own, peer = (verdicts(options.histories / name) for name in variants)
-    print("| fault | n | own timers, median s | peer's timers, median s | peer / own |\n|---|---|---|---|---|")
+    print(
+        "| fault | n | own timers, median s | peer's timers, median s | peer / own | own bound s | peer's bound s | lost |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for fault in faults:
-        first, second = sound(own, fault), sound(peer, fault)
-        if first and second:
-            medians = statistics.median(first), statistics.median(second)
-            print(
-                f"| {fault} | {len(first)}, {len(second)} | {medians[0]:.2f} | {medians[1]:.2f} | {medians[1] / medians[0]:.1f} |"
-            )
+        if line := row(fault, own.get(fault, []), peer.get(fault, [])):
+            print(line)
 
 
 if __name__ == "__main__":
