@@ -226,7 +226,7 @@ def asks(database: Toy, web: Toy, drill_unit: Path) -> dict[str, Any]:
         # Where a busy machine makes it late, the two periods have to hold all the same.
         "late_s": 30.0,
         "connection": {**connection, "sslmode": "disable", "gssencmode": "disable"},
-        "web": {"host": web_host, "port": web_port, "tls": False, "path": "/", "ca_file": None},
+        "web": {"host": web_host, "port": web_port, "tls": False, "path": "/", "status": 200, "ca_file": None},
         "drill_unit": str(drill_unit),
     }
 

@@ -72,6 +72,7 @@ def asks(toy: Toy, period: float) -> dict[str, Any]:
         "port": port,
         "tls": False,
         "path": "/",
+        "status": 200,
         "ca_file": None,
     }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from standfast.drill import history, probes, targets
 from standfast.drill.checker import FAIL, PASS, VOID, WORKERS, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.plays import Played
+from standfast.drill.programs import web
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.report import REFUSED
 from standfast.drill.run import Drill, Progress, _Course, heeding, served
@@ -29,8 +33,8 @@ from standfast.pgbackrest import BackupType
 
 import fabfile
 from fabfile import drill
+from tests.unit.toys import Web, serving
 
-INVENTORY = "inventories/production.example"
 LAB = "inventories/lab"
 ROOT = Path(__file__).parents[2]
 FACTS: dict[str, Any] = {
@@ -166,9 +170,12 @@ def test_period_reaches_the_clients() -> None:
     assert (placed["ledger"]["period_s"], placed["web"]["period_s"]) == (0.005, 0.005)
 
 
-def test_inventory_that_does_not_allow_drills_is_refused() -> None:
-    message = refusal(drill.run, inventory=INVENTORY, fault="switchover", cluster="production", dry_run=True)
-    assert "drills_allowed: seen false; expected true" in message
+def test_inventory_that_does_not_allow_drills_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # To read an inventory makes its secrets, which a copy of the example must not bring along.
+    inventory = shutil.copytree(ROOT / "inventories/production.example", tmp_path / "production")
+    monkeypatch.setattr(_Course, "_steady", lambda _: pytest.fail("a host is asked"))
+    given = {"inventory": str(inventory), "cluster": "production", "histories": str(tmp_path)}
+    assert "drills_allowed: seen false; expected true" in refusal(drill.run, fault="switchover", **given)
 
 
 def test_history_that_is_no_json_is_refused(tmp_path: Path) -> None:
@@ -210,6 +217,20 @@ def test_probes_look_from_all_sides() -> None:
     )
     for probe in arranged:
         assert (probes.Probes.SOURCES / f"{probe.program}.py").is_file()
+
+
+def test_web_clients_ask_what_haproxy_asks_of_the_servers() -> None:
+    checked = [{**service, "check": {"path": "/health", "status": 204}} for service in TOPOLOGY["services"]]
+    server = probes.web_server({**TOPOLOGY, "services": checked})
+    assert (server["path"], server["status"]) == ("/health", 204)
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "ok"), (204, "fail")])
+def test_only_the_status_that_is_expected_is_good(status: int, outcome: str) -> None:
+    with serving(Web, silent=False) as toy:
+        host, port = toy.server_address[:2]
+        asked = {"host": host, "port": port, "path": "/", "status": status, "timeout_s": 5}
+        assert asyncio.run(web.attempt(asked, None)) == (outcome, 200, "")
 
 
 @pytest.mark.parametrize("wal_bytes_s", [0, 4711])
@@ -284,13 +305,22 @@ def test_host_that_lacks_what_the_fault_needs_makes_only_that_fault_impossible()
         course("primary-isolate", "db1").fit(["db1", "db2"])
     course("primary-isolate", "db1", "db2").fit(["db1", "db2"])
     course("postgres-crash").fit(["db1", "db2"])
+    allowed["drills_allowed"] = False
     with pytest.raises(RefusedError, match="drills_allowed") as refused:
-        _Course(
-            Drill(Path(LAB), FAULTS["postgres-crash"], None, TOPOLOGY | {"drills_allowed": False}, print),
-            Tools(),
-            nobody,
-        )  # type: ignore[arg-type]
+        course("postgres-crash").permitted()
     assert not isinstance(refused.value, ImpossibleError)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_plan_is_shown_before_drills_are_allowed(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("standfast.drill.run.Lock.refuse", lambda _: None)
+    monkeypatch.setattr(_Course, "_steady", lambda _: SimpleNamespace(facts=FACTS))
+    monkeypatch.setattr(_Course, "_variables", lambda *_: {"ETCD_PORT": "2379"})
+    nobody: Any = None
+    planned = Drill(Path(LAB), FAULTS["postgres-crash"], nobody, {**TOPOLOGY, "drills_allowed": allowed}, print)
+    first, *steps = _Course(planned, nobody, nobody).plan()
+    assert first.startswith("postgres-crash: " if allowed else "would be refused: drills_allowed: seen false")
+    assert "inject on db1:" in steps
 
 
 IMPOSSIBLE = "balancer1: seen no nftables; expected it; mend: balancer-cut cannot do without"

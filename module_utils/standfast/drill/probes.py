@@ -158,11 +158,16 @@ def arrange(
 
 
 def web_server(topology: Mapping[str, Any]) -> dict[str, Any]:
-    """What HTTP clients ask, and how they verify it; RefusedError if there is nothing."""
+    """What HTTP clients ask, which status is good, and how they verify the server; RefusedError if there is nothing.
+
+    That is what HAProxy asks of its servers, so a service is served or not by one measure.
+    """
     web = next((end for end in topology["endpoints"] if end["kind"] == "http"), None)
     if web is None:
         raise RefusedError("haproxy_services: seen no service of mode http; expected one; mend: add one to balance")
-    return {"host": web["host"], "port": web["port"], "tls": web["tls"], "path": "/", "ca_file": f"{PKI}/ca.crt"}
+    check = next(service["check"] for service in topology["services"] if service["name"] == web["name"])
+    server = {name: web[name] for name in ("host", "port", "tls")}
+    return {**server, "path": check["path"], "status": check["status"], "ca_file": f"{PKI}/ca.crt"}
 
 
 def first_client(topology: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ WAL_BYTES_S = 16 * 2**20 // 5
 OBSERVE_EVERY_S = 2.0
 LOOK_EVERY_S = 0.5
 
+NOT_ALLOWED = "drills_allowed: seen false; expected true; mend: set it where breaking things is harmless"
 UNDO = "standfast-drill-undo"
 RUN_FOLDER = Probes.FOLDER
 
@@ -109,6 +110,7 @@ class Drill:
         """Why the fault cannot be injected here, or nothing; asks the hosts that it could go to."""
         try:
             course = _Course(self, hosts, Observers(hosts.routes, self.topology))
+            course.permitted()
             course.fit(course.candidates())
         except (HostError, RefusedError) as error:
             return str(error)
@@ -132,10 +134,6 @@ class _Course:
         self.topology = self.drill.topology
         self.fault = self.drill.fault
         self.identity = uuid.uuid4().hex[:12]
-        if not self.topology["drills_allowed"]:
-            raise RefusedError(
-                "drills_allowed: seen false; expected true; mend: set it where breaking things is harmless"
-            )
         self.client = first_client(self.topology)
         self.lock = Lock(self.hosts, self.client)
         self.databases = [database["name"] for database in self.topology["databases"]]
@@ -147,13 +145,19 @@ class _Course:
             lambda host, query: self._ask(host, "postgres", query),
         )
 
+    def permitted(self) -> None:
+        """RefusedError unless the inventory allows drills."""
+        if not self.topology["drills_allowed"]:
+            raise RefusedError(NOT_ALLOWED)
+
     def plan(self) -> list[str]:
-        """The steps, and what is run on the targets."""
+        """The steps, and what is run on the targets; also where drills are not allowed, which it says."""
         fault, effect = self.fault, self.fault.effect
         self.lock.refuse()
         self._aim(self._steady())
         self.variables = {host: self._variables(host) for host in self.targets}
         steps = [
+            *([] if self.topology["drills_allowed"] else [f"would be refused: {NOT_ALLOWED}"]),
             f"{fault.name}: {fault.summary}",
             f"targets: {', '.join(self.targets)}; held for {self.fault.hold_s:g} s",
             f"outage: at most {self.bound_s:g} s{' after the healing' if self.fault.outlasts else ''} ({self.fault.bound})",
@@ -169,6 +173,7 @@ class _Course:
 
     def run(self) -> list[dict[str, Any]]:
         """The history."""
+        self.permitted()
         with self.lock.held(self.fault.name):
             self.drill.say(f"{self.fault.name}: {self.fault.summary}")
             before = self._steady()

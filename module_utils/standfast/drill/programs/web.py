@@ -2,7 +2,8 @@
 
     python3 web.py PARAMETERS.json
 
-`PARAMETERS.json` has: host, port, tls, path, ca_file, period_s, timeout_s (seconds). It goes on until SIGTERM.
+`PARAMETERS.json` has: host, port, tls, path, status (of a good answer), ca_file, period_s, timeout_s (seconds). It goes on
+until SIGTERM.
 Requests do not wait for one another, so an outage is measured to one period however long a request hangs.
 """
 
@@ -56,7 +57,7 @@ async def attempt(parameters: Mapping[str, Any], context: ssl.SSLContext | None)
         reason = "no answer in time"
     except (OSError, asyncio.IncompleteReadError) as error:
         reason = f"{type(error).__name__}: {error}"
-    return "ok" if 200 <= status < 400 else "fail", status, reason
+    return "ok" if status == parameters["status"] else "fail", status, reason
 
 
 async def request(parameters: Mapping[str, Any], context: ssl.SSLContext | None) -> None:
