@@ -85,3 +85,14 @@ def test_unit_is_suspended_though_its_process_is_busy(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGCONT)
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(("dropped", "held"), [("packets 0 bytes 0", False), ("packets 31 bytes 1860", True)])
+@pytest.mark.parametrize("effect", [effects.lose(5), effects.cut_off()], ids=["lose", "cut off"])
+def test_rules_that_dropped_nothing_are_no_fault(
+    effect: effects.Effect, dropped: str, held: bool, tmp_path: Path
+) -> None:
+    nft = tmp_path / "nft"
+    nft.write_text(f"#!/bin/sh\necho 'counter packets 0 bytes 0 drop'\necho 'counter {dropped} drop'\n", "ascii")
+    nft.chmod(0o755)
+    assert (run(f"PATH={tmp_path}:$PATH\n{effect.proof}", tmp_path).returncode == 0) == held

@@ -1,9 +1,10 @@
 """How to break something inside a host, and how to mend it: pairs of shell scripts.
 
-They run as root with `sh -eu`. An injection ends with the proof that it took hold; one that fails makes
-the drill void. Variables that they find: INTERFACE (the cluster's), PEERS (addresses of the other
-database and etcd hosts, separated by commas), ADDRESS (the host's own), REPOSITORY (the backup host's address), ETCD_PORT and ETCD_PEER_PORT, POSTGRESQL_PORT,
-RESTAPI_PORT (of Patroni), DATA_DIRECTORY (PostgreSQL's), CLUSTER (its name, and the stanza's), RUN (a folder for notes).
+They run as root with `sh -eu`. An injection ends with the proof that it took hold, or where that shows only with time the
+effect has a proof of its own; one that fails makes the drill void. Variables that they find: INTERFACE (the cluster's),
+ADDRESS (the host's own) and ADDRESS6 (empty where it has none), PEERS (addresses of the other database and etcd hosts,
+separated by commas), REPOSITORY (the backup host's address), ETCD_PORT and ETCD_PEER_PORT, POSTGRESQL_PORT, RESTAPI_PORT
+(of Patroni), DATA_DIRECTORY (PostgreSQL's), CLUSTER (its name, and the stanza's), RUN (a folder for notes).
 """
 
 from __future__ import annotations
@@ -33,11 +34,18 @@ NFTABLES = Need("command -v nft >/dev/null && nft list tables >/dev/null", "nfta
 
 @dataclass(frozen=True)
 class Effect:
-    """`heal` may run more than once, also when `inject` failed halfway; empty where nothing is to be mended."""
+    """`heal` may run more than once, also when `inject` failed halfway; empty where nothing is to be mended.
+
+    proof: right before the healing, that the fault is still there and did what it is for. silences: nothing on the host
+    runs meanwhile, which its own probes prove. severs: nothing that comes over the cluster's interface reaches the host.
+    """
 
     inject: str
     heal: str = ""
     need: Need | None = None
+    proof: str = ""
+    silences: bool = False
+    severs: bool = False
 
 
 # Every control group but the freezer's own stops, PID 1 too. The kernel lives on: connections are accepted
@@ -63,12 +71,14 @@ def freeze(seconds: float) -> Effect:
         f"systemd-run --quiet --collect --unit={unit} --slice=standfastdrill.slice "
         f"python3 -c '{FREEZER.format(seconds=seconds)}'\n",
         need=CGROUP_FREEZER,
+        silences=True,
     )
 
 
-# Stops control groups for a part of each period, until they are gone or it is over.
+# Stops control groups for a part of each period, until they are gone, it is over, or somebody ends it.
 THIEF = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 until, share, period_s = time.monotonic() + float(sys.argv[1]), float(sys.argv[2]), 0.1
 own = pathlib.Path("/proc/self/cgroup").read_text().strip().split("::")[1].split("/")[1]
 root = pathlib.Path("/sys/fs/cgroup")
@@ -91,17 +101,27 @@ finally:
 """
 
 
+THIEF_UNIT = "standfast-drill-thief.service"
+# It is ended when its time has come; by itself so much later.
+THIEF_SLACK_S = 30
+
+
 def slow_down(groups: str, share: float, seconds: float) -> str:
     """Commands that leave control groups (a pattern) a share of their time, for so long, while the script goes on."""
     return (
-        "systemd-run --quiet --collect --unit=standfast-drill-thief --slice=standfastdrill.slice "
+        f"systemd-run --quiet --collect --unit={THIEF_UNIT} --slice=standfastdrill.slice "
         f"python3 -c '{THIEF}' {seconds:g} {share:g} \"{groups}\"\n"
     )
 
 
 def starve(share: float, seconds: float) -> Effect:
     """The host runs for a share of the time, as on a hypervisor that has sold its processors many times over."""
-    return Effect(slow_down("*", share, seconds), need=CGROUP_FREEZER)
+    return Effect(
+        slow_down("*", share, seconds + THIEF_SLACK_S),
+        f"systemctl stop {THIEF_UNIT} || ! systemctl --quiet is-active {THIEF_UNIT}\n",
+        CGROUP_FREEZER,
+        f"systemctl --quiet is-active {THIEF_UNIT}\n",
+    )
 
 
 def backup_unit(kind: str) -> str:
@@ -506,6 +526,10 @@ test "$(head -n 1 "$DATA_DIRECTORY/postmaster.pid")" != "$before"
     )
 
 
+# Of all rules together; what a fault never dropped it did not keep from anybody.
+DROPPED = "nft list table {0} standfast_drill | grep --quiet 'packets [1-9]'\n"
+
+
 def cut_off() -> Effect:
     """Drop every packet of the interface, ARP too, in both directions; the link stays up."""
     return Effect(
@@ -513,22 +537,26 @@ def cut_off() -> Effect:
 nft -f - <<RULES
 table netdev standfast_drill {
     chain in {
-        type filter hook ingress device "$INTERFACE" priority -500; policy drop;
+        type filter hook ingress device "$INTERFACE" priority -500;
+        counter drop
     }
     chain out {
-        type filter hook egress device "$INTERFACE" priority -500; policy drop;
+        type filter hook egress device "$INTERFACE" priority -500;
+        counter drop
     }
 }
 RULES
 """,
         "nft destroy table netdev standfast_drill\n",
         NFTABLES,
+        DROPPED.format("netdev"),
+        severs=True,
     )
 
 
 def drop(incoming: str, outgoing: str) -> Effect:
     """Drop the packets that match; `incoming` and `outgoing` are matches of nftables, one a line."""
-    lines = ["".join(f"        {match} drop\n" for match in text.splitlines()) for text in (incoming, outgoing)]
+    lines = ["".join(f"        {match} counter drop\n" for match in text.splitlines()) for text in (incoming, outgoing)]
     return Effect(
         f"""
 nft -f - <<RULES
@@ -544,6 +572,7 @@ RULES
 """,
         "nft destroy table inet standfast_drill\n",
         NFTABLES,
+        DROPPED.format("inet"),
     )
 
 
@@ -592,21 +621,30 @@ def lose(percent: int) -> Effect:
 
 
 def link_down() -> Effect:
-    """Take the interface down; the routes that this costs come back with it."""
+    """Take the interface down; the routes and the host's own IPv6 address, which this costs, come back with it.
+
+    What a program has put there it puts there again: keepalived its virtual addresses, the kernel its own routes.
+    """
     return Effect(
         """
-ip -json route show default >"$RUN/routes.json"
+for family in 4 6; do
+    ip -$family route show dev "$INTERFACE" | sed '/ proto kernel/d; s/ linkdown//; s/ expires [^ ]*//' >"$RUN/routes$family"
+done
+ip -6 -oneline address show dev "$INTERFACE" to "${ADDRESS6:-::}" | awk '{ print $4 }' >"$RUN/address6"
 ip link set "$INTERFACE" down
 ip -json link show "$INTERFACE" | grep -q '"operstate":"DOWN"'
 """,
         """
 ip link set "$INTERFACE" up
-python3 -c '
-import json, subprocess, sys
-for route in json.load(open(sys.argv[1])):
-    subprocess.run(["ip", "route", "replace", "default", "via", route["gateway"], "dev", route["dev"]], check=True)
-' "$RUN/routes.json"
+if test ! -e "$RUN/address6"; then exit 0; fi
+for address in $(cat "$RUN/address6"); do ip -6 address replace "$address" dev "$INTERFACE" nodad; done
+for family in 4 6; do
+    # Its words are as `ip` has printed them.
+    while read -r route; do ip -$family route replace $route dev "$INTERFACE"; done <"$RUN/routes$family"
+done
+rm "$RUN/address6"
 """,
+        severs=True,
     )
 
 

@@ -68,12 +68,16 @@ class Hosts:
         stdin: str = "",
         timeout: float = COMMAND_TIMEOUT_S,
         check: bool = True,
+        become: bool = True,
     ) -> str:
-        """Standard output of a program that root runs on a host; HostError if it fails, unless `check` is off."""
+        """Standard output of a program that root runs on a host; HostError if it fails, unless `check` is off.
+
+        become: off where the user who connects is meant.
+        """
         try:
             connection = self._connection(name)
-            become = [] if connection.user == "root" else ["sudo", "-n", "--"]
-            program = execute(connection, shlex.join([*become, *command]), timeout)
+            sudo = ["sudo", "-n", "--"] if become and connection.user != "root" else []
+            program = execute(connection, shlex.join([*sudo, *command]), timeout)
             program.tell(stdin.encode())
             program.channel.shutdown_write()
             said, complaint = program.stdout.read().decode(), program.stderr.read().decode()
@@ -95,19 +99,30 @@ class Hosts:
         """Write a file, which is never readable by others than its mode says."""
         self.run(name, ["install", "-D", f"--mode={mode}", f"--owner={owner}", "/dev/stdin", path], stdin=content)
 
+    def entrance(self, name: str) -> str:
+        """The host's address that this machine's connection goes to; empty where that is no address (a proxy's pipe)."""
+        # sshd tells the session: the client's address and port, the server's address and port. sudo would drop it.
+        said = self.run(name, ["sh", "-c", 'echo "${SSH_CONNECTION:-}"'], become=False).split()
+        return said[2] if len(said) == 4 and said[2] != "UNKNOWN" else ""
+
     def end(self, name: str, unit: str) -> None:
         """Stop a transient unit, which may have ended by itself and be gone."""
         self.shell(name, f"systemctl stop {unit} || ! systemctl is-active {unit}")
 
     def clock(self, name: str) -> Clock:
         """A host's clock, from the shortest of a few round trips over one channel."""
-        program = execute(self._connection(name), shlex.join(["python3", "-c", CLOCK]), COMMAND_TIMEOUT_S)
         found: list[Clock] = []
-        for _ in range(CLOCK_QUESTIONS):
-            before = time.monotonic()
-            program.tell(b"\n")
-            there = float(program.stdout.readline())
-            after = time.monotonic()
-            found.append(Clock(there - (before + after) / 2, (after - before) / 2))
-        program.close()
+        try:
+            program = execute(self._connection(name), shlex.join(["python3", "-c", CLOCK]), COMMAND_TIMEOUT_S)
+            for _ in range(CLOCK_QUESTIONS):
+                before = time.monotonic()
+                program.tell(b"\n")
+                answer = program.stdout.readline()
+                after = time.monotonic()
+                if not answer:
+                    raise HostError(f"{name}: the connection ended before its clock was known")
+                found.append(Clock(float(answer) - (before + after) / 2, (after - before) / 2))
+            program.close()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise HostError(f"{name}: {type(error).__name__}: {error}") from error
         return min(found, key=lambda clock: clock.uncertainty)

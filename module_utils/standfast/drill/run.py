@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -135,7 +136,7 @@ class _Course:
         self.fault = self.drill.fault
         self.identity = uuid.uuid4().hex[:12]
         self.client = first_client(self.topology)
-        self.lock = Lock(self.hosts, self.client)
+        self.lock = Lock(self.hosts, self.client, self.drill.say)
         self.databases = [database["name"] for database in self.topology["databases"]]
         self.balancers = [balancer["name"] for balancer in self.topology["balancers"]]
         self.repository = Repository(
@@ -179,6 +180,7 @@ class _Course:
             before = self._steady()
             self._aim(before)
             self._clocks()
+            self.nothing_left()
             self._ledger("prepare")
             probes = self._probes()
             self.events.append(self._header(probes))
@@ -191,7 +193,8 @@ class _Course:
                 self._finals()
             except (Exception, KeyboardInterrupt) as error:
                 asked = isinstance(error, KeyboardInterrupt)
-                why = str(error) or "by hand"
+                why = "; ".join([str(error) or "by hand", *getattr(error, "__notes__", [])])
+                self.events.append({"event": "broken-off", "at": self._now(), "why": why})
                 raise InterruptedDrillError(why, self.events, asked=asked) from error
             return self.events
 
@@ -223,7 +226,10 @@ class _Course:
         return [name for name, host in self.topology["hosts"].items() if not wanted.isdisjoint(host["functions"])]
 
     def fit(self, hosts: Sequence[str]) -> None:
-        """ImpossibleError if one of the hosts lacks what the fault's effect needs, or the repository what a slow backup does."""
+        """ImpossibleError if one of the hosts lacks what the fault's effect needs, or the repository what a slow backup does.
+
+        Also if the fault would cut off the drill itself, which could not heal then, and leave that to a timer.
+        """
         wanted = [(name, self.fault.effect.need) for name in hosts if self.fault.effect]
         wanted += [(self.repository.host, CGROUP_FREEZER)] if self.fault.during else []
         for need in dict.fromkeys(need for _, need in wanted if need):
@@ -231,6 +237,14 @@ class _Course:
             if lacking:
                 raise ImpossibleError(
                     f"{', '.join(lacking)}: seen no {need.what}; expected it; mend: {self.fault.name} cannot do without"
+                )
+        for name in hosts if self.fault.effect and self.fault.effect.severs else ():
+            interface, entrance = self.topology["hosts"][name]["interface"], self.hosts.entrance(name)
+            asked = ["ip", "-oneline", "address", "show", "dev", interface, "to", entrance]
+            if entrance and self.hosts.run(name, asked).strip():
+                raise ImpossibleError(
+                    f"{name}: seen its SSH connection at {entrance} on {interface}, which {self.fault.name} cuts off; expected "
+                    f"it elsewhere; mend: reach the host by another interface than node_interface (ansible_host)"
                 )
 
     def _has(self, host: str, need: Need) -> bool:
@@ -261,6 +275,22 @@ class _Course:
         members = [member["name"] for member in self.topology["etcd"]["members"]]
         for name in dict.fromkeys([self.client, *self.databases, *self.balancers, *members, self.repository.host]):
             self.clocks[name] = self.hosts.clock(name)
+
+    def nothing_left(self) -> None:
+        """RefusedError if the fault of a drill whose control machine died is still to be healed somewhere.
+
+        `fab status` does not see all of them, and this drill's undo would take that one's place.
+        """
+        for host in self.clocks:
+            if self._armed_on(host):
+                raise RefusedError(
+                    f"{host}: seen the undo of another drill, which waits for its time; expected none; "
+                    f"mend: wait for a minute or two, or heal now: systemctl start {UNDO}.service there"
+                )
+
+    def _armed_on(self, host: str) -> bool:
+        """Whether an undo waits on a host."""
+        return self.hosts.run(host, ["systemctl", "is-active", f"{UNDO}.timer"], check=False).strip() == "active"
 
     def _on_client(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """An event of any host, at the client's time."""
@@ -325,6 +355,7 @@ class _Course:
             "outlasts": self.fault.outlasts,
             "fades_s": self._predicted(self.fault.fades) if self.fault.fades else 0.0,
             "cuts_off": self.fault.cuts_off,
+            "silences": self.fault.effect is not None and self.fault.effect.silences,
             "lossless": self.fault.lossless,
             "hits": self.fault.hits,
             "refused": bool(self.fault.variables),
@@ -370,7 +401,7 @@ class _Course:
         if not self._await_service(probes, since=self._now(), within=PATIENCE_S, steady=STEADY_S + 1):
             raise InterruptedDrillError(f"clients were not served steadily within {PATIENCE_S:g} s")
         self.drill.say(f"  steady; {self.fault.name} on {', '.join(self.targets)}")
-        with self._armed():
+        with self.armed():
             began = self._begin_backup()
             injected = self._inject()
             self._end_of_backup(began)
@@ -394,6 +425,7 @@ class _Course:
         found = {
             "INTERFACE": own["interface"],
             "ADDRESS": own["address"],
+            "ADDRESS6": own["address6"] or "",
             "PEERS": ", ".join(others),
             "REPOSITORY": self.topology["backup"]["address"],
             "CLUSTER": self.topology["cluster_name"],
@@ -412,32 +444,46 @@ class _Course:
         return "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.variables[host].items()) + text
 
     @contextmanager
-    def _armed(self) -> Iterator[None]:
+    def armed(self) -> Iterator[None]:
         """On each target its undo waits in a timer of its own, whatever becomes of this machine."""
         self.variables = {host: self._variables(host) for host in self.targets}
         effect = self.fault.effect
         if effect is None or not effect.heal:
             yield
             return
-        due = int(self.fault.hold_s) + UNDO_SLACK_S
-        for host in self.targets:
-            self.hosts.put(host, f"{RUN_FOLDER}/undo.sh", self._script(host, effect.heal))
-            self.hosts.run(
-                host,
-                ["systemd-run", "--quiet", "--collect", f"--unit={UNDO}", f"--on-active={due}s",
-                 "sh", "-eu", f"{RUN_FOLDER}/undo.sh"],
-            )  # fmt: skip
         try:
+            for host in self.targets:
+                self._arm(host, effect)
             yield
-        except BaseException:
-            self.drill.say("  broken off: healing what was broken")
-            self._undo(effect)
-            self.drill.say("  healed; `fab status` says when all is redundant again")
+        except BaseException as error:
+            # Before anything is said: the terminal may be what is gone.
+            if unhealed := self._undo(effect):
+                error.add_note(f"NOT healed by hand, {UNDO}.timer on the host will: {unhealed}")
+            else:
+                self.drill.say("  broken off, and healed; `fab status` says when all is redundant again")
             raise
         for host in self.targets:
-            self.hosts.run(host, ["systemctl", "stop", f"{UNDO}.timer"])
+            self._disarm(host)
 
-    def _undo(self, effect: Effect) -> None:
+    def _arm(self, host: str, effect: Effect) -> None:
+        """The undo waits on the host for a minute after it is due."""
+        due = int(self.fault.hold_s) + UNDO_SLACK_S
+        self.hosts.put(host, f"{RUN_FOLDER}/undo.sh", self._script(host, effect.heal))
+        self.hosts.run(
+            host,
+            ["systemd-run", "--quiet", "--collect", f"--unit={UNDO}", f"--on-active={due}s",
+             # By default systemd takes a minute's liberty.
+             "--timer-property=AccuracySec=1s", "sh", "-eu", f"{RUN_FOLDER}/undo.sh"],
+        )  # fmt: skip
+
+    def _disarm(self, host: str) -> None:
+        """The undo waits no longer; InterruptedDrillError if it did not, so that nobody knows how long the fault was there."""
+        if not self._armed_on(host):
+            raise InterruptedDrillError(f"{host}: the undo came by itself, before the drill healed")
+        self.hosts.end(host, f"{UNDO}.timer")
+
+    def _undo(self, effect: Effect) -> str:
+        """Heal each target, and say where that failed and why."""
         failed = []
         for host in self.targets:
             try:
@@ -445,8 +491,7 @@ class _Course:
                 self.hosts.end(host, f"{UNDO}.timer")
             except HostError as error:
                 failed.append(str(error))
-        if failed:
-            raise InterruptedDrillError(f"not healed by hand, the timer {UNDO} on the host will: {'; '.join(failed)}")
+        return "; ".join(failed)
 
     def _timed(self, host: str, script: str) -> tuple[float, float]:
         """When a script began and ended, at the client's time."""
@@ -496,12 +541,22 @@ class _Course:
 
     def _heal(self) -> None:
         effect = self.fault.effect
+        if effect is not None and effect.proof:
+            for host in self.targets:
+                self._prove(host, effect.proof)
         if effect is not None and effect.heal:
             with ThreadPoolExecutor(max_workers=len(self.targets)) as pool:
                 times = list(pool.map(lambda host: self._timed(host, effect.heal), self.targets))
             self._phase("healed", max(ended for _, ended in times))
         else:
             self._phase("healed")
+
+    def _prove(self, host: str, proof: str) -> None:
+        """InterruptedDrillError unless the fault is still there, and did something."""
+        try:
+            self.hosts.shell(host, self._script(host, proof))
+        except HostError as error:
+            raise InterruptedDrillError(f"{host}: the fault did not hold: {error}") from error
 
     # -- after -------------------------------------------------------------------------------------
 
@@ -587,9 +642,9 @@ class _Course:
         if health.well:
             self._phase("redundant")
         self._record(health, "after")
-        self.drill.say(
-            "  fully redundant" if health.well else "  NOT redundant: " + "; ".join(map(str, health.findings))
-        )
+        self.drill.say("  fully redundant" if health.well else "  NOT redundant:")
+        for finding in health.findings:
+            self.drill.say(f"    {finding}; mend: {finding.mend}")
         return health
 
     def _finals(self) -> None:
@@ -622,16 +677,33 @@ class _Course:
 
 @contextmanager
 def heeding() -> Iterator[None]:
-    """Whoever ends a drill from outside, or closes its terminal, has it healed first, as Ctrl-C has."""
+    """Whoever ends a drill, by Ctrl-C, from outside or by closing its terminal, has it healed first.
+
+    The first signal counts, the others have to wait for that. One that this process was told to ignore it ignores.
+    """
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+    heeded = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
 
     def end(number: int, _: FrameType | None) -> NoReturn:
+        for other in heeded:
+            signal.signal(other, signal.SIG_IGN)
+        if number == signal.SIGHUP:
+            # To write to a terminal that is gone fails, and there is much left to do.
+            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+                for stream in terminals:
+                    os.dup2(nowhere.fileno(), stream)
         raise KeyboardInterrupt(f"by {signal.Signals(number).name}")
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in heeded:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in heeded.items():
             signal.signal(number, handler)
 
 
