@@ -44,6 +44,7 @@ CLUSTER_VARIABLES = (
     "client_ranges",
     "client_ranges_open",
     "management_ranges",
+    "management_ports",
     "drills_allowed",
     "drills_database",
     "drills_user",

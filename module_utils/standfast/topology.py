@@ -262,6 +262,7 @@ def derive(inventory: RawInventory) -> Topology:
     }
     client_ranges = _ranges(reader, "client_ranges", required=True)
     management_ranges = _ranges(reader, "management_ranges", required=False)
+    management_ports = _management_ports(reader)
     virtual_addresses = _virtual_addresses(reader, groups, peers, interfaces)
     services = read_services(reader, groups, {name: peer.address for name, peer in peers.items()})
     _unique_names(cluster_name, groups, virtual_addresses, errors)
@@ -292,6 +293,7 @@ def derive(inventory: RawInventory) -> Topology:
                 services,
                 client_ranges,
                 management_ranges,
+                management_ports,
             ),
         )
         for name, peer in peers.items()
@@ -489,6 +491,18 @@ def _ranges(reader: Reader, key: str, required: bool) -> tuple[str, ...]:
             )
         ranges.append(str(network))
     return tuple(dict.fromkeys(ranges))
+
+
+def _management_ports(reader: Reader) -> tuple[int, ...]:
+    """TCP ports of programs that standfast does not run, such as a node exporter, for who manages the hosts."""
+    key, mend = "management_ports", "list TCP ports such as 9100 in management_ports"
+    values = reader.sequence(key, mend)
+    if values and reader.get("management_ranges") is MISSING:
+        reader.wrong(key, values, "management_ranges beside it", "say in management_ranges who may reach these ports")
+    for position, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+            reader.wrong(f"{key}[{position}]", value, "a whole number from 1 to 65535", mend)
+    return tuple(dict.fromkeys(values))
 
 
 def _virtual_addresses(
@@ -777,6 +791,7 @@ def _firewall(
     services: Sequence[Service],
     client_ranges: Sequence[str],
     management_ranges: Sequence[str],
+    management_ports: Sequence[int],
 ) -> tuple[Rule, ...]:
     """What `host` lets in, and from whom; everything else is refused."""
 
@@ -790,6 +805,8 @@ def _firewall(
 
     def rules() -> Iterator[Rule]:
         yield Rule("ssh", "tcp", (ssh_port,), tuple(management_ranges) or ANYWHERE)
+        if management_ports:
+            yield Rule("management", "tcp", tuple(management_ports), tuple(management_ranges))
         if "balancer" in functions:
             public = [ports["haproxy_postgresql_primary_port"], ports["haproxy_postgresql_replica_port"]]
             for service in services:

@@ -195,6 +195,14 @@ def test_statistics_are_for_managers() -> None:
     assert rules(topology(), "balancer1")["ssh"].sources == ("0.0.0.0/0", "::/0")
 
 
+def test_ports_of_others_are_for_managers() -> None:
+    found = topology(management_ranges=["10.30.0.0/24"], management_ports=[9100, 5666, 9100])
+    for host in found.hosts:
+        rule = rules(found, host)["management"]
+        assert (rule.ports, rule.sources) == ((9100, 5666), ("10.30.0.0/24",))
+    assert "management" not in rules(topology(management_ranges=["10.30.0.0/24"]), "db1")
+
+
 def test_statistics_can_be_off() -> None:
     found = topology(haproxy_stats_enabled=False)
     assert "statistics" not in rules(found, "balancer1")
