@@ -150,7 +150,9 @@ CASES = [
     Case("client-range-half-world", _set("variables", "client_ranges", ["0.0.0.0/1"]), "client_ranges[0]", "0.0.0.0/1", "a prefix of at least /8", "client_ranges_open: true"),
     Case("client-range-world6", _set("variables", "client_ranges", ["::/0"]), "client_ranges[0]", "::/0", "a prefix of at least /7", "client_ranges_open: true"),
     Case("management-range-bad", _set("variables", "management_ranges", ["10.1.1.300/32"]), "management_ranges[0]", "300", "CIDR", "management_ranges[0]"),
+    Case("management-port-in-words", lambda draft: draft["variables"].update(management_ranges=["10.1.0.0/16"], management_ports=["9100"]), "management_ports[0]", '"9100"', "1 to 65535", "list TCP ports"),
     Case("management-ranges-empty", _set("variables", "management_ranges", []), "management_ranges", "[]", "at least one network", "management_ranges"),
+    Case("management-ports-for-nobody", _set("variables", "management_ports", [9100]), "management_ports", "[9100]", "management_ranges beside it", "who may reach"),
     # virtual addresses
     Case("no-vips", _drop("virtual_addresses"), "virtual_addresses", "nothing", "at least one", "virtual_router_id: 51"),
     Case("empty-vips", _set("variables", "virtual_addresses", []), "virtual_addresses", "[]", "at least one", "virtual_router_id: 51"),

@@ -231,8 +231,6 @@ CASES = [
     Case("clients-injection", every(client_ranges=["10.0.0.0/8; drop"]), "client_ranges[0]", "; drop", "CIDR", "10.20.0.0/16"),
     Case("management-empty", every(management_ranges=[]), "management_ranges", "[]", "at least one network", "management_ranges"),
     Case("management-mapping", every(management_ranges={"office": NO_NEED}), "management_ranges", "office", "a list", "list networks"),
-    Case("management-ports-for-nobody", every(management_ports=[9100]), "management_ports", "[9100]", "management_ranges beside it", "who may reach"),
-    Case("management-port-in-words", every(management_ranges=["10.1.0.0/16"], management_ports=["9100"]), "management_ports[0]", '"9100"', "1 to 65535", "list TCP ports"),
     Case("firewall-in-words", every(firewall_enabled="no"), "firewall_enabled", '"no"', "true or false", "without quotes"),
     Case("firewall-policy", every(firewall_forward_policy="reject"), "firewall_forward_policy", "reject", "accept, drop", "correct"),
     Case("firewall-log-negative", every(firewall_log_per_minute=-1), "firewall_log_per_minute", "-1", "from 0", "correct"),
