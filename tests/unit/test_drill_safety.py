@@ -239,3 +239,25 @@ def test_history_of_a_drill_that_broke_off_says_so(
         broken.run()
     assert (left.value.asked, str(left.value)) == (asked, why)
     assert left.value.events[-1] == {"event": "broken-off", "at": 7.0, "why": why}
+
+
+def test_clients_that_noticed_nothing_are_watched_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+
+    class Served:
+        """The client's probes, of which every try is served, since long ago."""
+
+        def tail(self, program: str, _: int) -> list[dict[str, Any]]:
+            moments = [clock[0] - 5 + number * 0.02 for number in range(250)]
+            return [
+                {"event": "request", "worker": worker, "at": at, "end": at + 0.01, "outcome": "ok"}
+                for at in moments
+                for worker in (("session", "reconnect") if program == "ledger" else ("",))
+            ]
+
+    watched = course(Stubborn(), "vrrp-deaf")
+    monkeypatch.setattr(_Course, "_now", lambda _: clock[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    probes: Any = Served()
+    assert watched.await_service(probes, since=100.0, within=30.0, steady=2.0)
+    assert 102.0 <= clock[0] < 103.0

@@ -398,7 +398,7 @@ class _Course:
     # -- the fault ---------------------------------------------------------------------------------
 
     def _drill(self, probes: Probes) -> None:
-        if not self._await_service(probes, since=self._now(), within=PATIENCE_S, steady=STEADY_S + 1):
+        if not self.await_service(probes, since=self._now(), within=PATIENCE_S, steady=STEADY_S + 1):
             raise InterruptedDrillError(f"clients were not served steadily within {PATIENCE_S:g} s")
         self.drill.say(f"  steady; {self.fault.name} on {', '.join(self.targets)}")
         with self.armed():
@@ -407,7 +407,7 @@ class _Course:
             self._end_of_backup(began)
             self._hold(injected, probes)
             self._heal()
-        served = self._await_service(probes, since=self._now(), within=self.bound_s + PATIENCE_S, steady=SERVED_S)
+        served = self.await_service(probes, since=self._now(), within=self.bound_s + PATIENCE_S, steady=SERVED_S)
         self.drill.say("  healed; clients are served" if served else "  healed; clients are NOT served")
         if self.fault.backup:
             self._back_up()
@@ -560,8 +560,11 @@ class _Course:
 
     # -- after -------------------------------------------------------------------------------------
 
-    def _await_service(self, probes: Probes, *, since: float, within: float, steady: float) -> bool:
-        """Whether all clients were served without a failure for `steady` seconds, `within` so many from `since` on."""
+    def await_service(self, probes: Probes, *, since: float, within: float, steady: float) -> bool:
+        """Whether all clients were served without a failure for `steady` seconds, both counted from `since` on.
+
+        What they were served before says nothing of what `since` began.
+        """
         while self._now() < since + within:
             self._look(probes, "waits until clients are served")
             lines = {
@@ -575,7 +578,8 @@ class _Course:
             requests = [line for line in lines["web"] if line["event"] == "request"]
             kinds = [(kind, self.drill.periods.write) for kind in writes.values()]
             kinds.append((requests, self.drill.periods.request))
-            if all(served(kind, steady, self._now(), pause(period)) for kind, period in kinds):
+            now = self._now()
+            if now >= since + steady and all(served(kind, steady, now, pause(period)) for kind, period in kinds):
                 return True
             time.sleep(LOOK_EVERY_S)
         return False
