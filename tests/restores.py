@@ -13,7 +13,8 @@ from typing import Any
 from tests.live import Live
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/backups.md"
+PAGE, OPERATIONS = ROOT / "docs/backups.md", ROOT / "docs/operations.md"
+SURVIVOR, NO_QUORUM = "## When the primary and all replicas but one are lost", "### If etcd's quorum is lost too"
 EMERGENCY, ONLY_LOOK = "## Restore in an emergency, step by step", "### Only look"
 # A restore with all that follows it, on two busy cores.
 DEADLINE_S = 900
@@ -46,10 +47,10 @@ def notes(live: Live) -> list[str]:
     return [row[0] for row in sql(live, READ)]
 
 
-def commands(section: str, until: str = "\n## ") -> list[str]:
+def commands(section: str, until: str = "\n## ", page: Path = PAGE) -> list[str]:
     """The lines of a section's sh blocks."""
-    text = PAGE.read_text(encoding="utf-8").partition(section)[2]
-    assert text, f"{PAGE.name} has no section {section}"
+    text = page.read_text(encoding="utf-8").partition(section)[2]
+    assert text, f"{page.name} has no section {section}"
     blocks = re.findall(r"```sh\n(.*?)```", text.split(until)[0], re.DOTALL)
     return [line for block in blocks for line in block.strip().splitlines()]
 

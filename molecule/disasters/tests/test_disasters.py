@@ -21,9 +21,12 @@ from tests.restores import (
     EMERGENCY,
     KEEP,
     MOMENT,
+    NO_QUORUM,
     ONLY_LOOK,
+    OPERATIONS,
     READ,
     ROOT,
+    SURVIVOR,
     WRITE,
     commands,
     environment,
@@ -337,6 +340,34 @@ def test_cluster_comes_back_on_hosts_that_have_nothing_left(live: Live) -> None:
         play(live, line)
     wait_for(live.well, 120, "a service that is well")
     assert notes(live) == ["after the failover", "before the failover"]
+
+
+def test_primary_replica_and_quorum_that_are_gone_for_good_are_replaced(live: Live) -> None:
+    """By the commands of docs/operations.md, on the one host that is left."""
+    fresh(live)
+    write(live, "acknowledged")
+    primary = leader(live)
+    replica, survivor = (name for name in live.names("database") if name != primary)
+    database = live.setting(live.names("client")[0], "drills_database")
+    asked = f"runuser -u postgres -- psql --no-psqlrc -At -c '{READ}' {database}"
+    wait_for(lambda: live.run(survivor, asked) == "acknowledged\n", 30, "the write on the survivor")
+    lost = live.lab.select([primary, replica])
+    lab_hosts.stop(lost, power_cut=True)
+
+    *first, replace = commands(NO_QUORUM, page=OPERATIONS)
+    promote = commands(SURVIVOR, "\n### ", OPERATIONS)[:2]
+    for line in first:
+        live.run(survivor, line)
+    members = "patronictl -c /etc/patroni/config.yml list --format json 2>/dev/null"
+    wait_for(lambda: '"Leader"' not in live.run(survivor, members), 90, "the end of the lost leader's lease")
+    for line in promote:
+        live.run(survivor, line.replace("db3", survivor))
+    wait_for(lambda: write(live, "alone"), 90, "a write on the survivor alone")
+
+    lab_hosts.reset(live.lab, lost)
+    play(live, replace)
+    wait_for(live.well, 120, "a service that is well")
+    assert notes(live)[:2] == ["acknowledged", "alone"]
 
 
 def test_new_cluster_that_was_made_by_mistake_is_given_up_by_name(live: Live) -> None:

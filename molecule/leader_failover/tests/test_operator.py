@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,9 @@ from standfast.drill.effects import crash_and_stay_down
 from standfast.drill.faults import PATRONI
 
 from tests.live import Live, wait_for
+from tests.restores import OPERATIONS, SURVIVOR, commands
 
-ROOT = Path(__file__).resolve().parents[3]
-SECTION = "## When the primary and all replicas but one are lost"
+PROMOTE, ADMIT = slice(2), slice(2, 4)
 LOSS = crash_and_stay_down(PATRONI)
 
 INSERT = """
@@ -29,12 +28,6 @@ with psycopg.connect(
     connection.execute("INSERT INTO operator_test VALUES ('written')")
 print("true")
 """
-
-
-def commands(number: int) -> list[str]:
-    """The lines of one of the section's code blocks."""
-    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8").split(SECTION)[1].split("\n## ")[0]
-    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[number].strip().splitlines()
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,8 @@ def write(live: Live) -> bool:
 
 def test_operator_promotes_the_survivor_and_takes_the_others_back(live: Live, cast: Cast) -> None:
     assert wait_for(lambda: not leaders(live, cast.survivor), 60, "the lost leader's lease ends")
-    for line in commands(0):
+    lines = commands(SURVIVOR, "\n### ", OPERATIONS)
+    for line in lines[PROMOTE]:
         live.run(cast.survivor, cast.play(line))
     assert wait_for(lambda: write(live), 60, "a write through the virtual address")
     assert leaders(live, cast.survivor) == [cast.survivor]
@@ -94,7 +88,7 @@ def test_operator_promotes_the_survivor_and_takes_the_others_back(live: Live, ca
             90,
             f"{name} back",
         )
-    for line in commands(1):
+    for line in lines[ADMIT]:
         live.run(cast.survivor, cast.play(line))
 
     def redundant() -> bool:
