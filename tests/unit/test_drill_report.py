@@ -266,6 +266,40 @@ def test_nothing_is_no_pass(histories: list[tuple[str, Events]]) -> None:
     ElementTree.fromstring(junit(drills))
 
 
+def without(*kinds: str) -> Events:
+    return [event for event in sound() if event["event"] not in kinds]
+
+
+def nameless() -> Events:
+    events = sound()
+    of(events, "service")[1] |= {"leader": None, "timeline": None}
+    return events
+
+
+def curtailed() -> Events:
+    events = sound()
+    del events[0]["write_period_s"]
+    return events
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        *(pytest.param(without(kind), id=f"no {kind}") for kind in sorted({e["event"] for e in SOUND} - {"drill"})),
+        pytest.param(without("write", "request"), id="no client"),
+        pytest.param(without("write", "request", "role", "addresses"), id="no probe"),
+        pytest.param(nameless(), id="no timeline"),
+        pytest.param(curtailed(), id="no whole header"),
+        pytest.param(SOUND[:1], id="no event"),
+    ],
+)
+def test_reports_are_made_of_whatever_can_be_judged(events: Events) -> None:
+    drills = judge([("one", events)])
+    assert words(sections(page(drills))[0]).startswith("1. postgres-crash ")
+    ElementTree.fromstring(junit(drills))
+    assert [one["outcome"] for one in json.loads(as_json(drills))] == [drills[0].verdict.outcome]
+
+
 def test_page_stays_small() -> None:
     drills = judge([("one", sound())]) * 20
     assert len(html(drills)) < 1_000_000
