@@ -92,6 +92,14 @@ def test_fault_goes_to_its_own_target() -> None:
     assert targets.aim(fault, "db1", FACTS, HOSTS) == (fault, ["db1"])
 
 
+@pytest.mark.parametrize(("name", "target"), [("replica-crash", "db3"), ("vrrp-deaf", "balancer3")])
+def test_another_host_of_the_kind_that_is_meant_changes_nothing_of_the_fault(name: str, target: str) -> None:
+    facts = {**FACTS, "balancers": ["balancer1", "balancer2", "balancer3"]}
+    hosts = {**HOSTS, "balancer3": HOSTS["balancer2"]}
+    assert targets.aim(FAULTS[name], "", facts, hosts)[1] != [target]
+    assert targets.aim(FAULTS[name], target, facts, hosts) == (FAULTS[name], [target])
+
+
 @pytest.mark.parametrize(("target", "host"), [("replica", "db2"), ("db3", "db3")])
 def test_fault_beside_the_primary_moves_nobody_and_costs_nothing(target: str, host: str) -> None:
     fault, hosts = targets.aim(FAULTS["primary-freeze-short"], target, FACTS, HOSTS)
