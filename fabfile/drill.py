@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,9 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
     """Show the faults, the outage that the configuration allows for each, and which cannot be injected here."""
     with refusals(inventory):
         here = range_of(inventory, "")
+        with Hosts(Path(inventory)) as hosts:
+            obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
     bounds = {bound["fault"]: bound["seconds"] for bound in here.topology["bounds"]}
-    with Hosts(Path(inventory)) as hosts:
-        obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
     found = set(obstacles.values())
     everywhere = found.pop() if len(found) == 1 else ""
     table = Table(
@@ -259,7 +259,8 @@ def _confirm(here: Range, given: str) -> None:
     """A yes to breaking this very cluster."""
     name = here.topology["cluster_name"]
     if not given and sys.stdin.isatty():
-        given = input(f"Drills break {name} on purpose. Type its name to go on: ")
+        with suppress(EOFError, KeyboardInterrupt):
+            given = input(f"Drills break {name} on purpose. Type its name to go on: ")
     if given != name:
         raise RefusedError(
             f"cluster: seen {given or 'nothing'}; expected {name}, which is to be broken; mend: add --cluster={name}"
@@ -283,7 +284,6 @@ def series(
             with _watched(drill):
                 events: Sequence[Mapping[str, Any]] = drill.run()
         except InterruptedDrillError as error:
-            print(f"{fault}: broken off: {error}")
             events, asked_to_end = error.events, error.asked
         except KeyboardInterrupt:
             # Later it is an InterruptedDrillError.
@@ -300,6 +300,7 @@ def series(
             print(f"{fault}: {error}")
             break
         left.pop(0)
+        # Before anything is printed: the terminal may be gone.
         path = history.save(here.histories, events)
         judged += reports.judge([(path.name, events)])
         show(judged[-1])

@@ -21,6 +21,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.parser import Parser
 from standfast import timing
+from standfast.connections import RouteError
 from standfast.drill import history, probes, targets
 from standfast.drill.checker import FAIL, PASS, VOID, WORKERS, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
@@ -168,6 +169,24 @@ def test_bad_input_is_refused_before_any_host_is_asked(
     assert told in message and "mend: " in message
 
 
+@pytest.mark.parametrize("key", [EOFError, KeyboardInterrupt], ids=["Ctrl-D", "Ctrl-C"])
+def test_question_that_is_not_answered_is_a_refusal(key: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(_: str) -> str:
+        raise key
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", typed)
+    assert "cluster: seen nothing; expected lab" in refusal(drill.run, inventory=LAB, fault="switchover")
+
+
+def test_list_without_a_way_to_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hosts(_: Path) -> None:
+        raise RouteError("ansible_host: seen nothing; expected an address; mend: set it")
+
+    monkeypatch.setattr(drill, "Hosts", hosts)
+    assert "ansible_host: seen nothing" in refusal(drill.list_, inventory=LAB)
+
+
 def test_all_bad_numbers_are_named_at_once() -> None:
     assert "3 errors" in refusal(drill.suite, inventory=LAB, rounds="x", period="", seed="1.5")
 
@@ -288,6 +307,22 @@ def test_suite_goes_on_after_a_drill_that_broke_off_unless_somebody_wanted_it_to
     assert begun == (["switchover"] if asked else ["switchover", "etcd-member", "vip-handover"])
     assert len(judged) == len(begun) == len(history.find(tmp_path))
     assert ("not run: etcd-member, vip-handover" in capsys.readouterr().out) == asked
+
+
+def test_history_is_kept_though_the_terminal_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Here:
+        histories, topology = tmp_path, TOPOLOGY
+
+        def drill(self, *_: object) -> Broken:
+            return Broken(asked=True)
+
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    with pytest.raises(BrokenPipeError):
+        drill.series(Here(), [("switchover", "")])  # type: ignore[arg-type]
+    assert len(history.find(tmp_path)) == 1
 
 
 class Tools:
