@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from fabric import task
@@ -40,6 +41,8 @@ RUNNING = {
     "histories": "folder that the histories go to (default: .lab/histories)",
     "period": "milliseconds between two tries of each client, 5 to 1000 (default: 20)",
 }
+Make = Callable[[Sequence[reports.Judged]], str]
+
 # A shorter period measures the client, a longer one too little.
 PERIODS_MS = (5, 1000)
 ROUNDS = (1, 1000)
@@ -175,13 +178,12 @@ def suite(
         drills = [(name, "") for name in chosen(faults, tag, order.seed)] * order.rounds
         _confirm(here, cluster)
         judged = series(here, drills, None if faults else order.seed, goes_on=True)
+    written = True
     if judged:
         stem = here.histories / f"suite-{judged[0].history.header['begun']}"
-        _write(
-            judged,
-            {f"{stem}.html": reports.html, f"{stem}.xml": reports.junit, f"{stem}.json": reports.as_json},
-        )
-    _leave([drill.verdict for drill in judged], len(drills))
+        wanted = {f"{stem}.json": reports.as_json, f"{stem}.xml": reports.junit, f"{stem}.html": reports.html}
+        written = _write(judged, wanted)
+    _leave([drill.verdict for drill in judged], len(drills), written=written)
 
 
 @task(positional=["path"], help={**RUNNING, "path": "a history"})
@@ -218,10 +220,10 @@ def report(context: Context, path: str, html: str = "", junit: str = "", json: s
     """Judge saved histories again. Exit codes as of drill.suite."""
     with refusals(path):
         drills = reports.judge((file.name, events) for file, events in _read(path).items())
-    for drill in drills:
-        show(drill)
-    _write(drills, {html: reports.html, junit: reports.junit, json: reports.as_json})
-    _leave([drill.verdict for drill in drills])
+        for drill in drills:
+            show(drill)
+    written = _write(drills, {json: reports.as_json, junit: reports.junit, html: reports.html})
+    _leave([drill.verdict for drill in drills], written=written)
 
 
 def range_of(inventory: str, histories: str, periods: Periods | None = None) -> Range:
@@ -274,6 +276,7 @@ def series(
 
     goes_on: a fault that cannot be injected here is reported, and the next one follows.
     """
+    _writable(here.histories)
     judged: list[reports.Judged] = []
     left = [name for name, _ in drills]
     asked_to_end = False
@@ -388,20 +391,47 @@ def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
     return made
 
 
-def _write(drills: Sequence[reports.Judged], wanted: Mapping[str, Callable[[Sequence[reports.Judged]], str]]) -> None:
-    """Reports as files, by their names; one without a name is not wanted."""
+def _writable(folder: Path) -> None:
+    """RefusedError if no history can be put there, which nobody wants to learn after the drill."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise RefusedError(
+            f"--histories: seen {error}; expected a folder that can be written; mend: name another one"
+        ) from error
+
+
+def _write(drills: Sequence[reports.Judged], wanted: Mapping[str, Make]) -> bool:
+    """Reports as files, by their names; one without a name is not wanted. Whether all are there: each is tried."""
+    whole = True
     for name, make in wanted.items():
-        if name:
-            Path(name).write_text(make(drills), encoding="utf-8")
+        if not name:
+            continue
+        try:
+            with refusals(f"report {name}"):
+                _place(Path(name), make(drills))
             print(f"report: {name}")
+        except Exit as told:
+            print(told.message)
+            whole = False
+    return whole
 
 
-def _leave(verdicts: Sequence[Verdict], expected: int = 0) -> None:
-    if code := exit_code(verdicts, expected):
+def _place(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RefusedError(f"seen {error}; expected a file that can be written; mend: name another one") from error
+
+
+def _leave(verdicts: Sequence[Verdict], expected: int = 0, *, written: bool = True) -> None:
+    if code := exit_code(verdicts, expected, written=written):
         raise Exit(code=code)
 
 
-def exit_code(verdicts: Sequence[Verdict], expected: int = 0) -> int:
-    """Of the worst; a drill that was to be run and was not proves nothing."""
-    missing = [VOID] if len(verdicts) < expected else []
+def exit_code(verdicts: Sequence[Verdict], expected: int = 0, *, written: bool = True) -> int:
+    """Of the worst; a drill that was to be run and was not proves nothing, nor does a report that is not there."""
+    missing = [] if written and len(verdicts) >= expected else [VOID]
     return EXIT_CODES[reports.worst([*(verdict.outcome for verdict in verdicts), *missing])]

@@ -23,6 +23,7 @@ from invoke.parser import Parser
 from standfast import timing
 from standfast.connections import RouteError
 from standfast.drill import history, probes, targets
+from standfast.drill import report as reports
 from standfast.drill.checker import FAIL, PASS, VOID, WORKERS, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.plays import Played
@@ -34,6 +35,7 @@ from standfast.pgbackrest import BackupType
 
 import fabfile
 from fabfile import drill
+from tests.unit.drill_histories import cases, simulate
 from tests.unit.toys import Web, serving
 
 LAB = "inventories/lab"
@@ -490,6 +492,38 @@ def test_suite_that_is_ended_between_two_faults_keeps_its_reports(
     assert "not run: vip-handover, etcd-member" in capsys.readouterr().out
     assert len(list(tmp_path.glob("suite-*.html"))) == 1
     assert suite(tmp_path / "none", "vip-handover") == 2
+
+
+def test_report_that_cannot_be_written_keeps_no_other_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = history.save(tmp_path, simulate(cases(seed=4, count=1)[0]))
+    (tmp_path / "file").touch()
+    given = {"path": str(path), "json": f"{tmp_path}/file/a.json", "junit": f"{tmp_path}/of/ci/a.xml", "html": ""}
+    with pytest.raises(Exit) as left:
+        drill.report.body(Context(), **given)  # type: ignore[attr-defined]
+    assert left.value.code == 2
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "a.json" in line]
+    assert "expected " in line and "; mend: " in line
+    assert (tmp_path / "of/ci/a.xml").is_file()
+
+    def defect(_: object) -> str:
+        raise KeyError("figure")
+
+    monkeypatch.setattr(reports, "html", defect)
+    with pytest.raises(Exit) as left:
+        drill.report.body(Context(), path=str(path), html=f"{tmp_path}/a.html", json=f"{tmp_path}/a.json")  # type: ignore[attr-defined]
+    assert left.value.code == 2
+    assert (tmp_path / "a.json").is_file()
+
+
+def test_folder_that_cannot_be_written_is_refused_before_anything_is_broken(
+    refusing: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    told = refusal(drill.suite, inventory=LAB, cluster="lab", faults="switchover", histories=f"{tmp_path}/file/below")
+    assert "--histories: seen " in told and "mend: " in told
+    assert not refusing
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
