@@ -28,7 +28,7 @@ from standfast.errors import InputError, InvalidInput
 from standfast.inventory import Inventory, read
 
 from fabfile import options, screen
-from fabfile.histories import named
+from fabfile.histories import made_of, named
 from fabfile.refusals import REFUSED, refusals
 
 EXIT_CODES = {PASS: 0, FAIL: 1, VOID: 2, reports.REFUSED: REFUSED}
@@ -186,7 +186,31 @@ def suite(
     _leave([drill.verdict for drill in judged], len(drills), written=written)
 
 
-@task(positional=["path"], help={**RUNNING, "path": "a history"})
+@dataclass(frozen=True)
+class Ran:
+    """What a history says of how its drill was run. period_ms: between two tries of each client."""
+
+    fault: str
+    target: str
+    cluster: str
+    period_ms: int
+
+
+def ran(_: Path, events: Sequence[Mapping[str, Any]]) -> Ran:
+    """By the header."""
+    header = events[0]
+    period_ms = round(1000 * float(header["write_period_s"]))
+    return Ran(str(header["fault"]), str(header.get("target", "")), str(header["cluster"]), period_ms)
+
+
+@task(
+    positional=["path"],
+    help={
+        **RUNNING,
+        "path": "a history",
+        "period": "milliseconds between two tries of each client, 5 to 1000 (default: the history's)",
+    },
+)
 def replay(
     context: Context,  # noqa: ARG001
     path: str,
@@ -194,16 +218,25 @@ def replay(
     cluster: str = "",
     rounds: str = "1",
     histories: str = ".lab/histories",
-    period: str = "20",
+    period: str = "",
 ) -> None:
     """Run the drill of a history again. Exit codes as of drill.run."""
     with refusals(inventory):
-        order = order_of(rounds, period)
+        files = _files(path)
+        if len(files) > 1:
+            raise RefusedError(f"path: seen {len(files)} histories; expected one; mend: name the file itself")
+        (before,) = made_of("path", files, ran)
+        order = order_of(rounds, period or str(before.period_ms))
         here = range_of(inventory, histories, order.periods)
-        header = next(iter(_read(path).values()))[0]
-        _known([str(header.get("fault"))])
+        name = here.topology["cluster_name"]
+        if before.cluster != name:
+            raise RefusedError(
+                f"path: seen a history of {before.cluster}; expected one of {name}; "
+                f"mend: add --inventory with that of {before.cluster}, or name another history"
+            )
+        _known([before.fault])
         _confirm(here, cluster)
-        judged = series(here, [(str(header["fault"]), str(header.get("target", "")))] * order.rounds)
+        judged = series(here, [(before.fault, before.target)] * order.rounds)
     _leave([drill.verdict for drill in judged], order.rounds)
 
 
@@ -219,11 +252,16 @@ def replay(
 def report(context: Context, path: str, html: str = "", junit: str = "", json: str = "") -> None:  # noqa: ARG001
     """Judge saved histories again. Exit codes as of drill.suite."""
     with refusals(path):
-        drills = reports.judge((file.name, events) for file, events in _read(path).items())
+        drills = made_of("path", _files(path), judged_anew)
         for drill in drills:
             show(drill)
     written = _write(drills, {json: reports.as_json, junit: reports.junit, html: reports.html})
     _leave([drill.verdict for drill in drills], written=written)
+
+
+def judged_anew(path: Path, events: Sequence[Mapping[str, Any]]) -> reports.Judged:
+    """One saved history."""
+    return reports.judge([(path.name, events)])[0]
 
 
 def range_of(inventory: str, histories: str, periods: Periods | None = None) -> Range:
@@ -339,21 +377,15 @@ def said(progress: Progress) -> str:
     )
 
 
-def _read(path: str) -> dict[Path, list[dict[str, Any]]]:
-    """The histories that a path names, by their files; InvalidInput if it names none, or what is no JSON."""
+def _files(path: str) -> list[Path]:
+    """The histories that a path names; InvalidInput if it names none."""
     errors: list[InputError] = []
     files = named("path", path, errors)
     if not files and not errors:
         errors.append(InputError("path", f"no history below {path}", "one at least", "see fab drill.run"))
-    found: dict[Path, list[dict[str, Any]]] = {}
-    for file in files:
-        try:
-            found[file] = history.load(file)
-        except ValueError as error:
-            errors.append(InputError("path", str(error), "JSON lines", "leave that file out"))
     if errors:
         raise InvalidInput(errors)
-    return found
+    return files
 
 
 def show(drill: reports.Judged) -> None:

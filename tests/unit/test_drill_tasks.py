@@ -159,7 +159,7 @@ def refusal(task: Callable[..., None], **given: Any) -> str:
         (drill.run, {"fault": "switchover", "rounds": "-1"}, '--rounds: seen "-1"'),
         (drill.run, {"fault": "switchover", "period": "4"}, '--period: seen "4"; expected a whole number of ms from 5'),
         (drill.suite, {"period": "1001", "cluster": "lab"}, '--period: seen "1001"'),
-        (drill.replay, {"path": "docs", "rounds": "two"}, '--rounds: seen "two"'),
+        (drill.replay, {"path": "docs"}, "path: seen no history below docs; expected one at least"),
         (drill.suite, {"seed": "today"}, '--seed: seen "today"; expected a whole number from 0 to'),
     ],
 )
@@ -212,6 +212,66 @@ def test_history_that_is_no_json_is_refused(tmp_path: Path) -> None:
     assert "wrong.jsonl:2: " in refusal(drill.report, path=str(tmp_path))
 
 
+FOREIGN = {
+    "empty": "",
+    "no event": "{}\n",
+    "no object": "5\n",
+    "no header": '{"event": "phase", "at": 1.0, "name": "inject"}\n',
+}
+BELOW = {"no event below": "{}\n", "write without entries": '{"event": "write"}\n'}
+
+
+@pytest.mark.parametrize(
+    ("task", "known", "line"),
+    [
+        *(pytest.param(drill.report, False, line, id=f"report {name}") for name, line in FOREIGN.items()),
+        *(pytest.param(drill.replay, False, line, id=f"replay {name}") for name, line in FOREIGN.items()),
+        *(pytest.param(drill.report, True, line, id=f"report {name}") for name, line in BELOW.items()),
+    ],
+)
+def test_file_that_is_no_history_is_refused_by_name(
+    task: Callable[..., None], known: bool, line: str, tmp_path: Path
+) -> None:
+    begun = [event for event in simulate(CASE) if event["event"] in ("drill", "phase")] if known else []
+    text = "".join(json.dumps(event) + "\n" for event in begun)
+    (tmp_path / "foreign.jsonl").write_text(text + line, encoding="utf-8")
+    told = refusal(task, path=str(tmp_path))
+    assert "foreign.jsonl" in told and "; mend: " in told
+
+
+def replayed(path: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> list[Drill]:
+    """The drills that a replay of a history begins."""
+    begun: list[Drill] = []
+
+    def play(one: Drill) -> list[dict[str, Any]]:
+        begun.append(one)
+        return [{"event": "drill", "fault": one.fault.name, "begun": "20260101T000000Z", "drill": "a1"}]
+
+    monkeypatch.setattr(Drill, "run", play)
+    with pytest.raises(Exit):
+        drill.replay.body(Context(), str(path), LAB, "lab", histories=str(path.parent), **given)  # type: ignore[attr-defined]
+    return begun
+
+
+def test_replay_asks_as_often_as_the_history_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, *events = simulate(CASE)
+    path = history.save(tmp_path, [header | RAN | {"write_period_s": 0.005}, *events])
+    for given, period in (({}, 0.005), ({"period": "50"}, 0.05)):
+        (one,) = replayed(path, monkeypatch, **given)
+        assert (one.fault.name, one.target, one.periods.write, one.periods.request) == (
+            "replica-crash", "db3", period, period,
+        )  # fmt: skip
+
+
+def test_replay_is_of_one_history_of_this_cluster(tmp_path: Path) -> None:
+    header, *events = simulate(CASE)
+    other = history.save(tmp_path, [header | RAN | {"cluster": "books"}, *events])
+    told = refusal(drill.replay, path=str(other), inventory=LAB, cluster="lab")
+    assert "seen a history of books; expected one of lab; mend: " in told
+    history.save(tmp_path, [header | RAN | {"drill": "another"}, *events])
+    assert "path: seen 2 histories; expected one; mend: " in refusal(drill.replay, path=str(tmp_path), inventory=LAB)
+
+
 def test_order_of_a_suite_is_drawn_from_its_seed() -> None:
     first, again, other = (drill.chosen("", "process,host", seed) for seed in (1, 1, 2))
     assert first == again != other
@@ -232,6 +292,8 @@ def test_no_history_replaces_another(tmp_path: Path) -> None:
     assert json.loads(paths[3].read_text(encoding="utf-8").splitlines()[0])["drill"] == "b2"
 
 
+# What the simulator does not say of a history.
+CASE, RAN = cases(seed=4, count=1)[0], {"fault": "replica-crash", "target": "db3", "cluster": "lab"}
 TOPOLOGY = json.loads((Path(__file__).parent / "data/status/lab/topology.json").read_text(encoding="utf-8"))
 
 
@@ -497,7 +559,7 @@ def test_suite_that_is_ended_between_two_faults_keeps_its_reports(
 def test_report_that_cannot_be_written_keeps_no_other_from_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = history.save(tmp_path, simulate(cases(seed=4, count=1)[0]))
+    path = history.save(tmp_path, simulate(CASE))
     (tmp_path / "file").touch()
     given = {"path": str(path), "json": f"{tmp_path}/file/a.json", "junit": f"{tmp_path}/of/ci/a.xml", "html": ""}
     with pytest.raises(Exit) as left:
