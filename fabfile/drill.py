@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from standfast.drill import history
 from standfast.drill import report as reports
-from standfast.drill.checker import FAIL, PASS, VOID, Verdict
+from standfast.drill.checker import FAIL, NOT_REDUNDANT, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError, Hosts
 from standfast.drill.layers import layers, longest
@@ -395,13 +395,19 @@ def show(drill: reports.Judged) -> None:
         print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.refused}")
         return
     print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.name}")
-    print("  " + ", ".join(f"{name} {value:.3g}" for name, value in verdict.figures.items()))
-    parts = layers(drill.history)
+    figures = [f"{name} {value:.3g}" for name, value in verdict.figures.items()]
+    if drill.leader_changes is not None:
+        figures.append(f"leader changes {drill.leader_changes}")
+    print("  " + ", ".join(figures))
+    # Without figures the header is not whole, or no fault was there.
+    parts = layers(drill.history) if verdict.figures else []
     if most := longest(parts):
         print("  " + ", ".join(f"{part.name} {part.seconds:.2f} s" for part in parts))
         print(f"  the longest part, until {most.name}, depends on {most.setting}")
     for text in (*verdict.findings, *(f"not proven: {void}" for void in verdict.voids)):
         print(f"  - {text}")
+        if text.startswith(NOT_REDUNDANT):
+            print("    mend: as `fab status` says")
 
 
 def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:

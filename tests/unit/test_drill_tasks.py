@@ -239,6 +239,24 @@ def test_file_that_is_no_history_is_refused_by_name(
     assert "foreign.jsonl" in told and "; mend: " in told
 
 
+def test_verdict_tells_leader_changes_and_who_says_how_to_mend_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    events = simulate(CASE)
+    (after,) = [event for event in events if event.get("when") == "after" and event["event"] == "service"]
+    drill.show(drill.judged_anew(Path("sound"), events))
+    sound = capsys.readouterr().out
+    assert ", leader changes 1\n" in sound and "fab status" not in sound
+    after["findings"] = ["db3: away"]
+    drill.show(drill.judged_anew(Path("spoilt"), events))
+    assert "not redundant again: db3: away\n    mend: as `fab status` says" in capsys.readouterr().out
+
+
+def test_history_of_an_older_header_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    events = simulate(next(case for case in cases(seed=4, count=40) if case.fault == "balancer_freeze"))
+    del events[0]["virtual_addresses"]
+    drill.show(drill.judged_anew(Path("old"), events))
+    assert "the header lacks virtual_addresses" in capsys.readouterr().out
+
+
 def replayed(path: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> list[Drill]:
     """The drills that a replay of a history begins."""
     begun: list[Drill] = []

@@ -57,6 +57,8 @@ WORKERS = ("session", "reconnect")
 PERIODS = {"role": "role_period_s", "addresses": "address_period_s", "archiver": "archiver_period_s"}
 
 PASS, FAIL, VOID = "pass", "fail", "void"
+# So begins what the service complains of after a drill and did not before.
+NOT_REDUNDANT = "not redundant again"
 
 # Clients must have been served for so long before the fault, at this share of what their period allows.
 STEADY_S = 2.0
@@ -765,7 +767,7 @@ def _service(history: History, verdict: Verdict, window: Window) -> None:
         return
     for finding in after["findings"]:
         if finding not in before["findings"]:
-            verdict.findings.append(f"not redundant again: {finding}")
+            verdict.findings.append(f"{NOT_REDUNDANT}: {finding}")
     redundant = history.phase("redundant")
     if redundant is not None:
         verdict.figures["redundant_s"] = redundant - window.injected
