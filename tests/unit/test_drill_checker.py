@@ -282,6 +282,16 @@ def test_session_has_the_common_bound_where_only_newcomers_are_refused() -> None
     assert check(events).outcome == FAIL
 
 
+def test_answers_that_were_lost_accuse_nobody() -> None:
+    """Whether anybody asked who answers for the address, only the end of that probe says."""
+    events = of_kind("quorum_loss")
+    story = Story(events, random.Random(0))
+    story.remove([*story.of("neighbour"), *story.of("end", program="neighbours")])
+    verdict = check(events)
+    assert (verdict.outcome, verdict.findings) == (VOID, [])
+    assert any(void.startswith("neighbours on client1 did not end") for void in verdict.voids)
+
+
 def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
     events = of_kind("crash_with_failover")
     story = Story(events, random.Random(0))
