@@ -1043,6 +1043,12 @@ def drill_ended_with_the_healing(story: Story) -> None:
         event["at"] = until
 
 
+@mutant(EVIDENCE)
+def drill_broke_off_at_its_very_end(story: Story) -> None:
+    at = max(event["at"] for event in story.events[1:])
+    story.events.append({"event": "broken-off", "at": at, "why": "by hand"})
+
+
 # -- missing evidence: probes --------------------------------------------------------------------------------
 
 

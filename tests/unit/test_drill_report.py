@@ -610,6 +610,16 @@ def test_time_after_the_last_change_is_left_out() -> None:
     ]
 
 
+def test_picture_of_a_drill_that_broke_off_ends_there() -> None:
+    events = [e for e in sound() if e["event"] != "phase" or e["name"] not in ("healed", "redundant")]
+    found = picture([*events, {"event": "broken-off", "at": INJECT + 1, "why": "by hand"}])
+    assert found.markers[0].text.text == "broken off 1.00 s"
+    x, width = found.shade
+    assert (seconds(found, x), seconds(found, x + width)) == pytest.approx((0, 1), abs=0.02)
+    ends = [bar.x + bar.width for lane in found.lanes if lane.kind == "band" for bar in lane.bars]
+    assert seconds(found, max(ends)) == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [

@@ -255,6 +255,7 @@ class _Drawing:
     def _markers(self) -> list[Marker]:
         """Phases; neighbours that would touch share a label, the others find a row of their own."""
         phases = [(self._since(event["at"]), str(event["name"])) for event in self.history.of("phase")]
+        phases += [(self._since(event["at"]), "broken off") for event in self.history.of("broken-off")]
         clusters: list[list[tuple[float, str]]] = []
         for phase in phases:
             if clusters and self.x(phase[0]) - self.x(clusters[-1][-1][0]) < TOGETHER:
