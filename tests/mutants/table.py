@@ -218,6 +218,10 @@ def held(story: Story) -> bool:
     return bool(story.header["hold_s"] > 0)
 
 
+def stands_still(story: Story) -> bool:
+    return bool(story.header["silences"])
+
+
 def served_throughout(story: Story) -> bool:
     return held(story) and not refused(story)
 
@@ -1032,6 +1036,14 @@ def fault_held_too_short(story: Story) -> None:
 @mutant(EVIDENCE, served_throughout)
 def fault_that_should_keep_the_service_away_does_not(story: Story) -> None:
     story.header["outlasts"] = True
+
+
+@mutant(EVIDENCE, stands_still)
+def target_goes_on_while_it_should_stand_still(story: Story) -> None:
+    kind = story.rng.choice(["addresses", "archiver", "lease", "role"])
+    moment = {"at": story.injected + story.header["hold_s"] / 2, "uncertainty": 0.0}
+    nothing = {"end": moment["at"], "held": [], "error": "connection refused"}
+    story.events.append({"event": kind, "host": story.targets[0], **moment, **nothing})
 
 
 @mutant(EVIDENCE, harmless)

@@ -65,6 +65,8 @@ STEADY_S = 2.0
 STEADY_SHARE = 0.5
 # A busy client host: later than this, its own pauses look like the service's, and nothing is proven.
 LATEST_S = 0.1
+# A host stops a little after a fault that stops it has begun, and goes on a little before that is to end.
+STILL_MARGIN_S = 1.0
 # What a busy machine may add to whatever is measured.
 MARGIN_S = 0.25
 # The client says once in so many seconds how late its threads were.
@@ -238,7 +240,7 @@ def check(events: Sequence[Event]) -> Verdict:
     if window is None:
         return verdict.close()
     if not broken_off:
-        for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers, _archived):
+        for evidence in (_whole, _window, _still, _load, _protocol, _pulses, _samples, _reads, _answers, _archived):
             verdict.voids += evidence(history, window)
     verdict.figures["latest_s"] = history.late_s
     # A probe asks once in a period before and after, and its own host may be late.
@@ -297,6 +299,16 @@ def _window(history: History, window: Window) -> Iterator[str]:
         away = max(min(gap.end, window.healed) - max(gap.start, took_hold) for gap in gaps)
         if away < window.healed - took_hold - float(history.header["fades_s"]) - MARGIN_S:
             yield f"clients were served while the fault should have kept the service away: {away:.2f} s without"
+
+
+def _still(history: History, window: Window) -> Iterator[str]:
+    """Whether targets that are to stand still did: what runs there says something."""
+    if not history.header.get("silences"):
+        return
+    start, end = window.injected + STILL_MARGIN_S, window.injected + float(history.header["hold_s"]) - STILL_MARGIN_S
+    for host in history.header["targets"]:
+        if any(start < sample["at"] < end for kind in (*PERIODS, "lease") for sample in history.samples(kind, host)):
+            yield f"{host} went on while it was to stand still"
 
 
 def _load(history: History, window: Window) -> Iterator[str]:
