@@ -2,23 +2,24 @@
 
 import json as json_format
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fabric import task
 from invoke.context import Context
 from invoke.exceptions import Exit
 from rich.console import Console
 from rich.text import Text
-from standfast.drill import availability, history, tables
+from standfast.drill import availability, tables
 from standfast.drill.availability import BELOW, MET, UNDRILLED, UNKNOWN, YEAR_H, Trial
 from standfast.drill.tables import Found
 from standfast.errors import InputError, InvalidInput, show
 from standfast.timing import BESIDE
 
 from fabfile import screen
-from fabfile.histories import named
+from fabfile.histories import made_of, named
 from fabfile.refusals import REFUSED
 
 EXIT_CODES = {MET: 0, BELOW: 1, UNKNOWN: 2}
@@ -94,20 +95,12 @@ def report(
 
 
 def read(paths: Iterable[Path]) -> list[Trial]:
-    """All histories; InvalidInput with each file that is none."""
-    errors, trials = [], []
-    for path in paths:
-        try:
-            events = history.load(path)
-            # A fault beside what clients use says nothing of what they see.
-            if not events or not isinstance(events[0], dict) or events[0].get("bound") not in BESIDE:
-                trials.append(availability.trial(events))
-        except (OSError, ValueError) as error:
-            expected = f"in {path} the history of a drill"
-            errors.append(InputError("--from", show(str(error)), expected, "move that file elsewhere"))
-    if errors:
-        raise InvalidInput(errors)
-    return trials
+    """All histories; InvalidInput with each file that is none. A fault beside what clients use says nothing of them."""
+
+    def trial(_: Path, events: Sequence[Mapping[str, Any]]) -> Trial | None:
+        return None if events[0].get("bound") in BESIDE else availability.trial(events)
+
+    return [one for one in made_of("--from", paths, trial) if one]
 
 
 def as_json(settings: Settings, found: Found, outcome: str) -> dict[str, object]:

@@ -3,9 +3,10 @@
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from fabric import task
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from standfast.drill import history
 from standfast.drill import report as reports
-from standfast.drill.checker import FAIL, PASS, VOID, Verdict
+from standfast.drill.checker import FAIL, NOT_REDUNDANT, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError, Hosts
 from standfast.drill.layers import layers, longest
@@ -27,7 +28,7 @@ from standfast.errors import InputError, InvalidInput
 from standfast.inventory import Inventory, read
 
 from fabfile import options, screen
-from fabfile.histories import named
+from fabfile.histories import made_of, named
 from fabfile.refusals import REFUSED, refusals
 
 EXIT_CODES = {PASS: 0, FAIL: 1, VOID: 2, reports.REFUSED: REFUSED}
@@ -40,6 +41,8 @@ RUNNING = {
     "histories": "folder that the histories go to (default: .lab/histories)",
     "period": "milliseconds between two tries of each client, 5 to 1000 (default: 20)",
 }
+Make = Callable[[Sequence[reports.Judged]], str]
+
 # A shorter period measures the client, a longer one too little.
 PERIODS_MS = (5, 1000)
 ROUNDS = (1, 1000)
@@ -98,9 +101,9 @@ def list_(context: Context, inventory: str = "inventories/lab") -> None:  # noqa
     """Show the faults, the outage that the configuration allows for each, and which cannot be injected here."""
     with refusals(inventory):
         here = range_of(inventory, "")
+        with Hosts(Path(inventory)) as hosts:
+            obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
     bounds = {bound["fault"]: bound["seconds"] for bound in here.topology["bounds"]}
-    with Hosts(Path(inventory)) as hosts:
-        obstacles = {name: here.drill(name).obstacle(hosts) for name in FAULTS}
     found = set(obstacles.values())
     everywhere = found.pop() if len(found) == 1 else ""
     table = Table(
@@ -175,16 +178,39 @@ def suite(
         drills = [(name, "") for name in chosen(faults, tag, order.seed)] * order.rounds
         _confirm(here, cluster)
         judged = series(here, drills, None if faults else order.seed, goes_on=True)
+    written = True
     if judged:
         stem = here.histories / f"suite-{judged[0].history.header['begun']}"
-        _write(
-            judged,
-            {f"{stem}.html": reports.html, f"{stem}.xml": reports.junit, f"{stem}.json": reports.as_json},
-        )
-    _leave([drill.verdict for drill in judged], len(drills))
+        wanted = {f"{stem}.json": reports.as_json, f"{stem}.xml": reports.junit, f"{stem}.html": reports.html}
+        written = _write(judged, wanted)
+    _leave([drill.verdict for drill in judged], len(drills), written=written)
 
 
-@task(positional=["path"], help={**RUNNING, "path": "a history"})
+@dataclass(frozen=True)
+class Ran:
+    """What a history says of how its drill was run. period_ms: between two tries of each client."""
+
+    fault: str
+    target: str
+    cluster: str
+    period_ms: int
+
+
+def ran(_: Path, events: Sequence[Mapping[str, Any]]) -> Ran:
+    """By the header."""
+    header = events[0]
+    period_ms = round(1000 * float(header["write_period_s"]))
+    return Ran(str(header["fault"]), str(header.get("target", "")), str(header["cluster"]), period_ms)
+
+
+@task(
+    positional=["path"],
+    help={
+        **RUNNING,
+        "path": "a history",
+        "period": "milliseconds between two tries of each client, 5 to 1000 (default: the history's)",
+    },
+)
 def replay(
     context: Context,  # noqa: ARG001
     path: str,
@@ -192,16 +218,25 @@ def replay(
     cluster: str = "",
     rounds: str = "1",
     histories: str = ".lab/histories",
-    period: str = "20",
+    period: str = "",
 ) -> None:
     """Run the drill of a history again. Exit codes as of drill.run."""
     with refusals(inventory):
-        order = order_of(rounds, period)
+        files = _files(path)
+        if len(files) > 1:
+            raise RefusedError(f"path: seen {len(files)} histories; expected one; mend: name the file itself")
+        (before,) = made_of("path", files, ran)
+        order = order_of(rounds, period or str(before.period_ms))
         here = range_of(inventory, histories, order.periods)
-        header = next(iter(_read(path).values()))[0]
-        _known([str(header.get("fault"))])
+        name = here.topology["cluster_name"]
+        if before.cluster != name:
+            raise RefusedError(
+                f"path: seen a history of {before.cluster}; expected one of {name}; "
+                f"mend: add --inventory with that of {before.cluster}, or name another history"
+            )
+        _known([before.fault])
         _confirm(here, cluster)
-        judged = series(here, [(str(header["fault"]), str(header.get("target", "")))] * order.rounds)
+        judged = series(here, [(before.fault, before.target)] * order.rounds)
     _leave([drill.verdict for drill in judged], order.rounds)
 
 
@@ -217,11 +252,16 @@ def replay(
 def report(context: Context, path: str, html: str = "", junit: str = "", json: str = "") -> None:  # noqa: ARG001
     """Judge saved histories again. Exit codes as of drill.suite."""
     with refusals(path):
-        drills = reports.judge((file.name, events) for file, events in _read(path).items())
-    for drill in drills:
-        show(drill)
-    _write(drills, {html: reports.html, junit: reports.junit, json: reports.as_json})
-    _leave([drill.verdict for drill in drills])
+        drills = made_of("path", _files(path), judged_anew)
+        for drill in drills:
+            show(drill)
+    written = _write(drills, {json: reports.as_json, junit: reports.junit, html: reports.html})
+    _leave([drill.verdict for drill in drills], written=written)
+
+
+def judged_anew(path: Path, events: Sequence[Mapping[str, Any]]) -> reports.Judged:
+    """One saved history."""
+    return reports.judge([(path.name, events)])[0]
 
 
 def range_of(inventory: str, histories: str, periods: Periods | None = None) -> Range:
@@ -259,7 +299,8 @@ def _confirm(here: Range, given: str) -> None:
     """A yes to breaking this very cluster."""
     name = here.topology["cluster_name"]
     if not given and sys.stdin.isatty():
-        given = input(f"Drills break {name} on purpose. Type its name to go on: ")
+        with suppress(EOFError, KeyboardInterrupt):
+            given = input(f"Drills break {name} on purpose. Type its name to go on: ")
     if given != name:
         raise RefusedError(
             f"cluster: seen {given or 'nothing'}; expected {name}, which is to be broken; mend: add --cluster={name}"
@@ -273,6 +314,7 @@ def series(
 
     goes_on: a fault that cannot be injected here is reported, and the next one follows.
     """
+    _writable(here.histories)
     judged: list[reports.Judged] = []
     left = [name for name, _ in drills]
     asked_to_end = False
@@ -283,7 +325,6 @@ def series(
             with _watched(drill):
                 events: Sequence[Mapping[str, Any]] = drill.run()
         except InterruptedDrillError as error:
-            print(f"{fault}: broken off: {error}")
             events, asked_to_end = error.events, error.asked
         except KeyboardInterrupt:
             # Later it is an InterruptedDrillError.
@@ -300,6 +341,7 @@ def series(
             print(f"{fault}: {error}")
             break
         left.pop(0)
+        # Before anything is printed: the terminal may be gone.
         path = history.save(here.histories, events)
         judged += reports.judge([(path.name, events)])
         show(judged[-1])
@@ -335,21 +377,15 @@ def said(progress: Progress) -> str:
     )
 
 
-def _read(path: str) -> dict[Path, list[dict[str, Any]]]:
-    """The histories that a path names, by their files; InvalidInput if it names none, or what is no JSON."""
+def _files(path: str) -> list[Path]:
+    """The histories that a path names; InvalidInput if it names none."""
     errors: list[InputError] = []
     files = named("path", path, errors)
     if not files and not errors:
         errors.append(InputError("path", f"no history below {path}", "one at least", "see fab drill.run"))
-    found: dict[Path, list[dict[str, Any]]] = {}
-    for file in files:
-        try:
-            found[file] = history.load(file)
-        except ValueError as error:
-            errors.append(InputError("path", str(error), "JSON lines", "leave that file out"))
     if errors:
         raise InvalidInput(errors)
-    return found
+    return files
 
 
 def show(drill: reports.Judged) -> None:
@@ -359,13 +395,19 @@ def show(drill: reports.Judged) -> None:
         print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.refused}")
         return
     print(f"{verdict.outcome.upper()} {verdict.fault}: {drill.name}")
-    print("  " + ", ".join(f"{name} {value:.3g}" for name, value in verdict.figures.items()))
-    parts = layers(drill.history)
+    figures = [f"{name} {value:.3g}" for name, value in verdict.figures.items()]
+    if drill.leader_changes is not None:
+        figures.append(f"leader changes {drill.leader_changes}")
+    print("  " + ", ".join(figures))
+    # Without figures the header is not whole, or no fault was there.
+    parts = layers(drill.history) if verdict.figures else []
     if most := longest(parts):
         print("  " + ", ".join(f"{part.name} {part.seconds:.2f} s" for part in parts))
         print(f"  the longest part, until {most.name}, depends on {most.setting}")
     for text in (*verdict.findings, *(f"not proven: {void}" for void in verdict.voids)):
         print(f"  - {text}")
+        if text.startswith(NOT_REDUNDANT):
+            print("    mend: as `fab status` says")
 
 
 def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
@@ -387,20 +429,47 @@ def table(verdicts: Sequence[Verdict], topology: Mapping[str, Any]) -> Table:
     return made
 
 
-def _write(drills: Sequence[reports.Judged], wanted: Mapping[str, Callable[[Sequence[reports.Judged]], str]]) -> None:
-    """Reports as files, by their names; one without a name is not wanted."""
+def _writable(folder: Path) -> None:
+    """RefusedError if no history can be put there, which nobody wants to learn after the drill."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise RefusedError(
+            f"--histories: seen {error}; expected a folder that can be written; mend: name another one"
+        ) from error
+
+
+def _write(drills: Sequence[reports.Judged], wanted: Mapping[str, Make]) -> bool:
+    """Reports as files, by their names; one without a name is not wanted. Whether all are there: each is tried."""
+    whole = True
     for name, make in wanted.items():
-        if name:
-            Path(name).write_text(make(drills), encoding="utf-8")
+        if not name:
+            continue
+        try:
+            with refusals(f"report {name}"):
+                _place(Path(name), make(drills))
             print(f"report: {name}")
+        except Exit as told:
+            print(told.message)
+            whole = False
+    return whole
 
 
-def _leave(verdicts: Sequence[Verdict], expected: int = 0) -> None:
-    if code := exit_code(verdicts, expected):
+def _place(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RefusedError(f"seen {error}; expected a file that can be written; mend: name another one") from error
+
+
+def _leave(verdicts: Sequence[Verdict], expected: int = 0, *, written: bool = True) -> None:
+    if code := exit_code(verdicts, expected, written=written):
         raise Exit(code=code)
 
 
-def exit_code(verdicts: Sequence[Verdict], expected: int = 0) -> int:
-    """Of the worst; a drill that was to be run and was not proves nothing."""
-    missing = [VOID] if len(verdicts) < expected else []
+def exit_code(verdicts: Sequence[Verdict], expected: int = 0, *, written: bool = True) -> int:
+    """Of the worst; a drill that was to be run and was not proves nothing, nor does a report that is not there."""
+    missing = [] if written and len(verdicts) >= expected else [VOID]
     return EXIT_CODES[reports.worst([*(verdict.outcome for verdict in verdicts), *missing])]

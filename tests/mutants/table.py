@@ -218,6 +218,10 @@ def held(story: Story) -> bool:
     return bool(story.header["hold_s"] > 0)
 
 
+def stands_still(story: Story) -> bool:
+    return bool(story.header["silences"])
+
+
 def served_throughout(story: Story) -> bool:
     return held(story) and not refused(story)
 
@@ -1034,6 +1038,14 @@ def fault_that_should_keep_the_service_away_does_not(story: Story) -> None:
     story.header["outlasts"] = True
 
 
+@mutant(EVIDENCE, stands_still)
+def target_goes_on_while_it_should_stand_still(story: Story) -> None:
+    kind = story.rng.choice(["addresses", "archiver", "lease", "role"])
+    moment = {"at": story.injected + story.header["hold_s"] / 2, "uncertainty": 0.0}
+    nothing = {"end": moment["at"], "held": [], "error": "connection refused"}
+    story.events.append({"event": kind, "host": story.targets[0], **moment, **nothing})
+
+
 @mutant(EVIDENCE, harmless)
 def drill_ended_with_the_healing(story: Story) -> None:
     until = story.healed + 0.5
@@ -1041,6 +1053,12 @@ def drill_ended_with_the_healing(story: Story) -> None:
     story.remove([e for e in story.events if e["event"] in ("write", "request", "pulse") and e["at"] > until])
     for event in (*story.of("end"), story.after, story.one("phase", name="redundant")):
         event["at"] = until
+
+
+@mutant(EVIDENCE)
+def drill_broke_off_at_its_very_end(story: Story) -> None:
+    at = max(event["at"] for event in story.events[1:])
+    story.events.append({"event": "broken-off", "at": at, "why": "by hand"})
 
 
 # -- missing evidence: probes --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from standfast.drill import archive
+from standfast.drill.checker import STILL_MARGIN_S
 
 Event = dict[str, Any]
 Events = list[Event]
@@ -68,7 +69,8 @@ def draw(rng: random.Random, fault: str) -> Case:
         balancers=rng.randint(2, 3),
         addresses=rng.randint(1, 2),
         away_s=round(rng.uniform(0.3, 1.2), 3),
-        hold_s=round(rng.uniform(1.6, 2.5), 3),
+        # What stands still is to be seen to do so for a while.
+        hold_s=round(rng.uniform(1.6, 2.5), 3) + 2 * STILL_MARGIN_S * ("freeze" in fault),
         slack_s=round(rng.uniform(0.0, 0.5), 3),
         uncertainty_s=rng.choice([0.0002, 0.001, 0.02]),
         commits=rng.choice([0.0, 0.5, 1.0]),
@@ -109,6 +111,7 @@ class Course:
     outlasts: bool = False
     fades_s: float = 0.0
     cuts_off: bool = False
+    silences: bool = False
     lossless: bool = False
     hits: str = ""
     refused: bool = False
@@ -219,6 +222,7 @@ def freeze_with_failover(cast: Cast) -> Course:
     return cast.held(
         family="host",
         cuts_off=True,
+        silences=True,
         leader="moves",
         leads=[cast.leads(demoted), cast.succeeds(cast.part(0.8))],
         silent=[Span(cast.primary, cast.broken, cast.healed)],
@@ -232,6 +236,7 @@ def freeze_without_failover(cast: Cast) -> Course:
     return cast.held(
         family="host",
         cuts_off=True,
+        silences=True,
         outlasts=True,
         silent=[Span(cast.primary, cast.broken, cast.healed)],
         away=(cast.broken, cast.healed + cast.case.away_s),
@@ -291,6 +296,7 @@ def balancer_freeze(cast: Cast) -> Course:
     return cast.held(
         family="host",
         cuts_off=True,
+        silences=True,
         targets=[cast.holder],
         vip="moves",
         holds=[cast.holds(cast.healed + cast.rng.uniform(0.05, 0.7)), Span(cast.heir, cast.part(0.6), FOREVER)],
@@ -302,7 +308,7 @@ def balancer_freeze(cast: Cast) -> Course:
 def balancer_cut(cast: Cast) -> Course:
     """The holder is cut off, and keeps the address meanwhile."""
     frozen = balancer_freeze(cast)
-    frozen.family, frozen.silent = "network", []
+    frozen.family, frozen.silences, frozen.silent = "network", False, []
     return frozen
 
 
@@ -485,6 +491,7 @@ class Simulation:
             "outlasts": course.outlasts,
             "fades_s": course.fades_s,
             "cuts_off": course.cuts_off,
+            "silences": course.silences,
             "lossless": course.lossless,
             "hits": course.hits,
             "refused": course.refused,

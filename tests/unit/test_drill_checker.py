@@ -282,6 +282,63 @@ def test_session_has_the_common_bound_where_only_newcomers_are_refused() -> None
     assert check(events).outcome == FAIL
 
 
+ENGINE = ("phase", "service", "archive", "alarm", "backup", "play", "final")
+
+
+def broken_off(events: Events, at: float) -> Events:
+    """As if the drill had broken off at a moment: probes go on a little, and are collected; nothing else follows."""
+    kept = [e for e in events[1:] if e["at"] <= (at if e["event"] in ENGINE else at + 1)]
+    return [events[0], *kept, {"event": "broken-off", "at": at, "why": "by hand"}]
+
+
+@given(any_case, st.floats(0, 1))
+def test_drill_that_broke_off_proves_nothing_and_accuses_nobody(case: Case, share: float) -> None:
+    events = simulate(case)
+    times = [event["at"] for event in events[1:]]
+    verdict = check(broken_off(events, min(times) + share * (max(times) - min(times))))
+    assert (verdict.outcome, verdict.findings, verdict.voids) == (VOID, [], ["broken off: by hand"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "late"),
+    [
+        ("freeze_with_failover", "second primary before the fault", False),
+        ("isolation", "isolated primary does not step down", True),
+        ("survivor_waits", "survivor leads while it must wait", True),
+        ("balancer_hang", "nobody holds the address for too long", True),
+        ("reload", "lossless action refuses a request", True),
+    ],
+)
+def test_harm_that_was_seen_before_a_drill_broke_off_stays_a_failure(kind: str, name: str, late: bool) -> None:
+    """`late`: while the service returns; else while the fault is there."""
+    events = of_kind(kind)
+    story = Story(events, random.Random(0))
+    next(mutant for mutant in MUTANTS if mutant.name == name).change(story)
+    verdict = check(broken_off(events, story.redundant - 0.05 if late else (story.injected + story.healed) / 2))
+    assert verdict.outcome == FAIL, verdict.voids
+    assert verdict.voids == ["broken off: by hand"]
+
+
+def test_outage_that_lasted_beyond_the_bound_before_a_drill_broke_off_is_a_failure() -> None:
+    outcomes = {}
+    for longer in (-0.3, 0.3):
+        events = of_kind("isolation")
+        story = Story(events, random.Random(0))
+        story.refuse([e for e in (*story.of("write"), *story.of("request")) if e["end"] >= story.injected])
+        outcomes[longer] = check(broken_off(events, story.too_long() + longer)).outcome
+    assert list(outcomes.values()) == [VOID, FAIL]
+
+
+def test_answers_that_were_lost_accuse_nobody() -> None:
+    """Whether anybody asked who answers for the address, only the end of that probe says."""
+    events = of_kind("quorum_loss")
+    story = Story(events, random.Random(0))
+    story.remove([*story.of("neighbour"), *story.of("end", program="neighbours")])
+    verdict = check(events)
+    assert (verdict.outcome, verdict.findings) == (VOID, [])
+    assert any(void.startswith("neighbours on client1 did not end") for void in verdict.voids)
+
+
 def test_nobody_else_may_lead_while_acknowledged_writes_may_be_unseen() -> None:
     events = of_kind("crash_with_failover")
     story = Story(events, random.Random(0))

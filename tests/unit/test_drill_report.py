@@ -266,6 +266,40 @@ def test_nothing_is_no_pass(histories: list[tuple[str, Events]]) -> None:
     ElementTree.fromstring(junit(drills))
 
 
+def without(*kinds: str) -> Events:
+    return [event for event in sound() if event["event"] not in kinds]
+
+
+def nameless() -> Events:
+    events = sound()
+    of(events, "service")[1] |= {"leader": None, "timeline": None}
+    return events
+
+
+def curtailed() -> Events:
+    events = sound()
+    del events[0]["write_period_s"]
+    return events
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        *(pytest.param(without(kind), id=f"no {kind}") for kind in sorted({e["event"] for e in SOUND} - {"drill"})),
+        pytest.param(without("write", "request"), id="no client"),
+        pytest.param(without("write", "request", "role", "addresses"), id="no probe"),
+        pytest.param(nameless(), id="no timeline"),
+        pytest.param(curtailed(), id="no whole header"),
+        pytest.param(SOUND[:1], id="no event"),
+    ],
+)
+def test_reports_are_made_of_whatever_can_be_judged(events: Events) -> None:
+    drills = judge([("one", events)])
+    assert words(sections(page(drills))[0]).startswith("1. postgres-crash ")
+    ElementTree.fromstring(junit(drills))
+    assert [one["outcome"] for one in json.loads(as_json(drills))] == [drills[0].verdict.outcome]
+
+
 def test_page_stays_small() -> None:
     drills = judge([("one", sound())]) * 20
     assert len(html(drills)) < 1_000_000
@@ -574,6 +608,16 @@ def test_time_after_the_last_change_is_left_out() -> None:
     assert [marker.text.text for marker in found.markers if "→" in marker.text.text] == [
         f"redundant {END + 200 - INJECT:.2f} s →"
     ]
+
+
+def test_picture_of_a_drill_that_broke_off_ends_there() -> None:
+    events = [e for e in sound() if e["event"] != "phase" or e["name"] not in ("healed", "redundant")]
+    found = picture([*events, {"event": "broken-off", "at": INJECT + 1, "why": "by hand"}])
+    assert found.markers[0].text.text == "broken off 1.00 s"
+    x, width = found.shade
+    assert (seconds(found, x), seconds(found, x + width)) == pytest.approx((0, 1), abs=0.02)
+    ends = [bar.x + bar.width for lane in found.lanes if lane.kind == "band" for bar in lane.bars]
+    assert seconds(found, max(ends)) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.parser import Parser
 from standfast import timing
+from standfast.connections import RouteError
 from standfast.drill import history, probes, targets
+from standfast.drill import report as reports
 from standfast.drill.checker import FAIL, PASS, VOID, WORKERS, Verdict
 from standfast.drill.faults import FAULTS, MOVES, STAYS
 from standfast.drill.plays import Played
@@ -33,6 +35,7 @@ from standfast.pgbackrest import BackupType
 
 import fabfile
 from fabfile import drill
+from tests.unit.drill_histories import cases, simulate
 from tests.unit.toys import Web, serving
 
 LAB = "inventories/lab"
@@ -92,6 +95,14 @@ def test_fault_goes_to_its_own_target() -> None:
     assert targets.aim(fault, "db1", FACTS, HOSTS) == (fault, ["db1"])
 
 
+@pytest.mark.parametrize(("name", "target"), [("replica-crash", "db3"), ("vrrp-deaf", "balancer3")])
+def test_another_host_of_the_kind_that_is_meant_changes_nothing_of_the_fault(name: str, target: str) -> None:
+    facts = {**FACTS, "balancers": ["balancer1", "balancer2", "balancer3"]}
+    hosts = {**HOSTS, "balancer3": HOSTS["balancer2"]}
+    assert targets.aim(FAULTS[name], "", facts, hosts)[1] != [target]
+    assert targets.aim(FAULTS[name], target, facts, hosts) == (FAULTS[name], [target])
+
+
 @pytest.mark.parametrize(("target", "host"), [("replica", "db2"), ("db3", "db3")])
 def test_fault_beside_the_primary_moves_nobody_and_costs_nothing(target: str, host: str) -> None:
     fault, hosts = targets.aim(FAULTS["primary-freeze-short"], target, FACTS, HOSTS)
@@ -148,7 +159,7 @@ def refusal(task: Callable[..., None], **given: Any) -> str:
         (drill.run, {"fault": "switchover", "rounds": "-1"}, '--rounds: seen "-1"'),
         (drill.run, {"fault": "switchover", "period": "4"}, '--period: seen "4"; expected a whole number of ms from 5'),
         (drill.suite, {"period": "1001", "cluster": "lab"}, '--period: seen "1001"'),
-        (drill.replay, {"path": "docs", "rounds": "two"}, '--rounds: seen "two"'),
+        (drill.replay, {"path": "docs"}, "path: seen no history below docs; expected one at least"),
         (drill.suite, {"seed": "today"}, '--seed: seen "today"; expected a whole number from 0 to'),
     ],
 )
@@ -158,6 +169,24 @@ def test_bad_input_is_refused_before_any_host_is_asked(
     given = given if task is drill.report else {"inventory": LAB, **given}
     message = refusal(task, **given)
     assert told in message and "mend: " in message
+
+
+@pytest.mark.parametrize("key", [EOFError, KeyboardInterrupt], ids=["Ctrl-D", "Ctrl-C"])
+def test_question_that_is_not_answered_is_a_refusal(key: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(_: str) -> str:
+        raise key
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", typed)
+    assert "cluster: seen nothing; expected lab" in refusal(drill.run, inventory=LAB, fault="switchover")
+
+
+def test_list_without_a_way_to_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hosts(_: Path) -> None:
+        raise RouteError("ansible_host: seen nothing; expected an address; mend: set it")
+
+    monkeypatch.setattr(drill, "Hosts", hosts)
+    assert "ansible_host: seen nothing" in refusal(drill.list_, inventory=LAB)
 
 
 def test_all_bad_numbers_are_named_at_once() -> None:
@@ -183,6 +212,84 @@ def test_history_that_is_no_json_is_refused(tmp_path: Path) -> None:
     assert "wrong.jsonl:2: " in refusal(drill.report, path=str(tmp_path))
 
 
+FOREIGN = {
+    "empty": "",
+    "no event": "{}\n",
+    "no object": "5\n",
+    "no header": '{"event": "phase", "at": 1.0, "name": "inject"}\n',
+}
+BELOW = {"no event below": "{}\n", "write without entries": '{"event": "write"}\n'}
+
+
+@pytest.mark.parametrize(
+    ("task", "known", "line"),
+    [
+        *(pytest.param(drill.report, False, line, id=f"report {name}") for name, line in FOREIGN.items()),
+        *(pytest.param(drill.replay, False, line, id=f"replay {name}") for name, line in FOREIGN.items()),
+        *(pytest.param(drill.report, True, line, id=f"report {name}") for name, line in BELOW.items()),
+    ],
+)
+def test_file_that_is_no_history_is_refused_by_name(
+    task: Callable[..., None], known: bool, line: str, tmp_path: Path
+) -> None:
+    begun = [event for event in simulate(CASE) if event["event"] in ("drill", "phase")] if known else []
+    text = "".join(json.dumps(event) + "\n" for event in begun)
+    (tmp_path / "foreign.jsonl").write_text(text + line, encoding="utf-8")
+    told = refusal(task, path=str(tmp_path))
+    assert "foreign.jsonl" in told and "; mend: " in told
+
+
+def test_verdict_tells_leader_changes_and_who_says_how_to_mend_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    events = simulate(CASE)
+    (after,) = [event for event in events if event.get("when") == "after" and event["event"] == "service"]
+    drill.show(drill.judged_anew(Path("sound"), events))
+    sound = capsys.readouterr().out
+    assert ", leader changes 1\n" in sound and "fab status" not in sound
+    after["findings"] = ["db3: away"]
+    drill.show(drill.judged_anew(Path("spoilt"), events))
+    assert "not redundant again: db3: away\n    mend: as `fab status` says" in capsys.readouterr().out
+
+
+def test_history_of_an_older_header_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    events = simulate(next(case for case in cases(seed=4, count=40) if case.fault == "balancer_freeze"))
+    del events[0]["virtual_addresses"]
+    drill.show(drill.judged_anew(Path("old"), events))
+    assert "the header lacks virtual_addresses" in capsys.readouterr().out
+
+
+def replayed(path: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> list[Drill]:
+    """The drills that a replay of a history begins."""
+    begun: list[Drill] = []
+
+    def play(one: Drill) -> list[dict[str, Any]]:
+        begun.append(one)
+        return [{"event": "drill", "fault": one.fault.name, "begun": "20260101T000000Z", "drill": "a1"}]
+
+    monkeypatch.setattr(Drill, "run", play)
+    with pytest.raises(Exit):
+        drill.replay.body(Context(), str(path), LAB, "lab", histories=str(path.parent), **given)  # type: ignore[attr-defined]
+    return begun
+
+
+def test_replay_asks_as_often_as_the_history_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, *events = simulate(CASE)
+    path = history.save(tmp_path, [header | RAN | {"write_period_s": 0.005}, *events])
+    for given, period in (({}, 0.005), ({"period": "50"}, 0.05)):
+        (one,) = replayed(path, monkeypatch, **given)
+        assert (one.fault.name, one.target, one.periods.write, one.periods.request) == (
+            "replica-crash", "db3", period, period,
+        )  # fmt: skip
+
+
+def test_replay_is_of_one_history_of_this_cluster(tmp_path: Path) -> None:
+    header, *events = simulate(CASE)
+    other = history.save(tmp_path, [header | RAN | {"cluster": "books"}, *events])
+    told = refusal(drill.replay, path=str(other), inventory=LAB, cluster="lab")
+    assert "seen a history of books; expected one of lab; mend: " in told
+    history.save(tmp_path, [header | RAN | {"drill": "another"}, *events])
+    assert "path: seen 2 histories; expected one; mend: " in refusal(drill.replay, path=str(tmp_path), inventory=LAB)
+
+
 def test_order_of_a_suite_is_drawn_from_its_seed() -> None:
     first, again, other = (drill.chosen("", "process,host", seed) for seed in (1, 1, 2))
     assert first == again != other
@@ -203,6 +310,8 @@ def test_no_history_replaces_another(tmp_path: Path) -> None:
     assert json.loads(paths[3].read_text(encoding="utf-8").splitlines()[0])["drill"] == "b2"
 
 
+# What the simulator does not say of a history.
+CASE, RAN = cases(seed=4, count=1)[0], {"fault": "replica-crash", "target": "db3", "cluster": "lab"}
 TOPOLOGY = json.loads((Path(__file__).parent / "data/status/lab/topology.json").read_text(encoding="utf-8"))
 
 
@@ -280,6 +389,22 @@ def test_suite_goes_on_after_a_drill_that_broke_off_unless_somebody_wanted_it_to
     assert begun == (["switchover"] if asked else ["switchover", "etcd-member", "vip-handover"])
     assert len(judged) == len(begun) == len(history.find(tmp_path))
     assert ("not run: etcd-member, vip-handover" in capsys.readouterr().out) == asked
+
+
+def test_history_is_kept_though_the_terminal_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Here:
+        histories, topology = tmp_path, TOPOLOGY
+
+        def drill(self, *_: object) -> Broken:
+            return Broken(asked=True)
+
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    with pytest.raises(BrokenPipeError):
+        drill.series(Here(), [("switchover", "")])  # type: ignore[arg-type]
+    assert len(history.find(tmp_path)) == 1
 
 
 class Tools:
@@ -447,6 +572,38 @@ def test_suite_that_is_ended_between_two_faults_keeps_its_reports(
     assert "not run: vip-handover, etcd-member" in capsys.readouterr().out
     assert len(list(tmp_path.glob("suite-*.html"))) == 1
     assert suite(tmp_path / "none", "vip-handover") == 2
+
+
+def test_report_that_cannot_be_written_keeps_no_other_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = history.save(tmp_path, simulate(CASE))
+    (tmp_path / "file").touch()
+    given = {"path": str(path), "json": f"{tmp_path}/file/a.json", "junit": f"{tmp_path}/of/ci/a.xml", "html": ""}
+    with pytest.raises(Exit) as left:
+        drill.report.body(Context(), **given)  # type: ignore[attr-defined]
+    assert left.value.code == 2
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "a.json" in line]
+    assert "expected " in line and "; mend: " in line
+    assert (tmp_path / "of/ci/a.xml").is_file()
+
+    def defect(_: object) -> str:
+        raise KeyError("figure")
+
+    monkeypatch.setattr(reports, "html", defect)
+    with pytest.raises(Exit) as left:
+        drill.report.body(Context(), path=str(path), html=f"{tmp_path}/a.html", json=f"{tmp_path}/a.json")  # type: ignore[attr-defined]
+    assert left.value.code == 2
+    assert (tmp_path / "a.json").is_file()
+
+
+def test_folder_that_cannot_be_written_is_refused_before_anything_is_broken(
+    refusing: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    told = refusal(drill.suite, inventory=LAB, cluster="lab", faults="switchover", histories=f"{tmp_path}/file/below")
+    assert "--histories: seen " in told and "mend: " in told
+    assert not refusing
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -19,6 +19,7 @@ from typing import Any
 from ..timing import BESIDE
 from .checker import FAIL, Event, History, Verdict, check, pause
 from .faults import FAULTS
+from .history import genuine
 
 # Of every interval and bound here: an end is wrong in one case of 20, both ends together in one of 10.
 TAIL = 0.05
@@ -140,10 +141,8 @@ def trial(events: Sequence[Event], verdict: Verdict | None = None) -> Trial:
 
     verdict: what the checker says of it, where that is known already.
     """
-    if not events or not isinstance(events[0], Mapping) or events[0].get("event") != "drill":
-        raise ValueError("its first line is not the header of a drill")
-    header = events[0]
-    try:
+    with genuine(events):
+        header = events[0]
         if header["bound"] not in LAYER_OF:
             raise ValueError(f"fault class {header['bound']!r} is none of {', '.join(LAYER_OF)}")
         verdict = verdict or check(events)
@@ -165,8 +164,6 @@ def trial(events: Sequence[Event], verdict: Verdict | None = None) -> Trial:
             redundant_s=verdict.figures.get("redundant_s"),
             lost=int(verdict.figures["lost"]) if "lost" in verdict.figures else None,
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not as a drill writes it: {type(error).__name__}: {error}") from error
 
 
 def _served_at_end(history: History, service: str) -> bool:

@@ -57,12 +57,16 @@ WORKERS = ("session", "reconnect")
 PERIODS = {"role": "role_period_s", "addresses": "address_period_s", "archiver": "archiver_period_s"}
 
 PASS, FAIL, VOID = "pass", "fail", "void"
+# So begins what the service complains of after a drill and did not before.
+NOT_REDUNDANT = "not redundant again"
 
 # Clients must have been served for so long before the fault, at this share of what their period allows.
 STEADY_S = 2.0
 STEADY_SHARE = 0.5
 # A busy client host: later than this, its own pauses look like the service's, and nothing is proven.
 LATEST_S = 0.1
+# A host stops a little after a fault that stops it has begun, and goes on a little before that is to end.
+STILL_MARGIN_S = 1.0
 # What a busy machine may add to whatever is measured.
 MARGIN_S = 0.25
 # The client says once in so many seconds how late its threads were.
@@ -102,7 +106,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class History:
-    """The events, by kind."""
+    """The events, by kind; of a drill that broke off, those until then."""
 
     header: Event
     events: Sequence[Event]
@@ -110,11 +114,18 @@ class History:
     @cached_property
     def _kinds(self) -> Mapping[str, list[Event]]:
         found: dict[str, list[Event]] = defaultdict(list)
+        until = self.broken_off["at"] if self.broken_off else float("inf")
         for event in self.events:
-            found[str(event["event"])].append(event)
+            if event.get("at", until) <= until:
+                found[str(event["event"])].append(event)
         for kind in found.values():
             kind.sort(key=lambda event: (event.get("at", 0.0), event.get("end", 0.0)))
         return found
+
+    @cached_property
+    def broken_off(self) -> Event | None:
+        """That the drill broke off, or None if it went on to its end."""
+        return next((event for event in self.events if event["event"] == "broken-off"), None)
 
     def of(self, kind: str) -> list[Event]:
         """All events of one kind, by time."""
@@ -130,8 +141,13 @@ class History:
 
     @property
     def window(self) -> Window | None:
-        """When the fault was there, or None if it was not injected and healed."""
+        """When the fault was there, or None if it was not injected and healed.
+
+        Where the drill broke off before the healing, the fault was there until then at most.
+        """
         injected, healed = self.phase("inject"), self.phase("healed")
+        if healed is None and self.broken_off:
+            healed = float(self.broken_off["at"])
         return None if injected is None or healed is None else Window(injected, healed)
 
     def service(self, when: str) -> Event | None:
@@ -216,12 +232,16 @@ def check(events: Sequence[Event]) -> Verdict:
         verdict.voids.append(f"the header lacks {', '.join(missing)}")
         return verdict.close()
     history = History(header, events[1:])
-    window = history.window
-    if window is None:
+    window, broken_off = history.window, history.broken_off
+    if broken_off:
+        verdict.voids.append(f"broken off: {broken_off['why']}")
+    elif window is None:
         verdict.voids.append("the fault was not injected and healed")
+    if window is None:
         return verdict.close()
-    for evidence in (_whole, _window, _load, _protocol, _pulses, _samples, _reads, _answers, _archived):
-        verdict.voids += evidence(history, window)
+    if not broken_off:
+        for evidence in (_whole, _window, _still, _load, _protocol, _pulses, _samples, _reads, _answers, _archived):
+            verdict.voids += evidence(history, window)
     verdict.figures["latest_s"] = history.late_s
     # A probe asks once in a period before and after, and its own host may be late.
     verdict.figures["uncertainty_s"] = 2 * max(header["write_period_s"], header["request_period_s"]) + history.late_s
@@ -234,9 +254,11 @@ def check(events: Sequence[Event]) -> Verdict:
     _timelines(history, verdict)
     _primaries(history, verdict, window)
     _holders(history, verdict, window, bound)
-    _alarm(history, verdict, window)
-    _service(history, verdict, window)
-    _archive(history, verdict, window)
+    # A drill that broke off says nothing of how it would have ended.
+    if not broken_off:
+        _alarm(history, verdict, window)
+        _service(history, verdict, window)
+        _archive(history, verdict, window)
     return verdict.close()
 
 
@@ -277,6 +299,16 @@ def _window(history: History, window: Window) -> Iterator[str]:
         away = max(min(gap.end, window.healed) - max(gap.start, took_hold) for gap in gaps)
         if away < window.healed - took_hold - float(history.header["fades_s"]) - MARGIN_S:
             yield f"clients were served while the fault should have kept the service away: {away:.2f} s without"
+
+
+def _still(history: History, window: Window) -> Iterator[str]:
+    """Whether targets that are to stand still did: what runs there says something."""
+    if not history.header.get("silences"):
+        return
+    start, end = window.injected + STILL_MARGIN_S, window.injected + float(history.header["hold_s"]) - STILL_MARGIN_S
+    for host in history.header["targets"]:
+        if any(start < sample["at"] < end for kind in (*PERIODS, "lease") for sample in history.samples(kind, host)):
+            yield f"{host} went on while it was to stand still"
 
 
 def _load(history: History, window: Window) -> Iterator[str]:
@@ -552,7 +584,7 @@ def _outages(history: History, verdict: Verdict, window: Window, common: float, 
                 f"{name}: {gap:.2f} s without service, {_after(away, window)}; expected at most {bound:.2f} s, "
                 f"and {slack:.2f} s for the periods and pauses of the measurement"
             )
-        elif gone > slack:
+        elif gone > slack and not history.broken_off:
             verdict.findings.append(f"{name}: not served when the drill ended, {gone:.2f} s after its last answer")
     for name, kind in (("ledger", "write"), ("web", "request")):
         failed = [event for event in history.of(kind) if event["outcome"] != "ok" and event["end"] >= window.injected]
@@ -655,26 +687,27 @@ def _primaries(history: History, verdict: Verdict, window: Window) -> None:
     period = float(history.header["role_period_s"])
     targets = set(history.header["targets"])
     after = history.service("after")
-    followers = targets - {after["leader"]} if after else set()
+    followers = targets - ({after["leader"]} if after else set())
     found = list(spans(samples, period))
     verdict.figures["primaries_overlap_s"] = max(0.0, overlaps(found))
     # A server that was stopped goes on as what it was until Patroni there has looked; no replica acknowledges
     # its commits, and no write that it acknowledged passes as one of an older timeline. One that was started
     # since, or that leads at the end, has no such excuse. Where the fault keeps Patroni from looking, or goes behind
-    # its back, that begins with the fault.
+    # its back, that begins with the fault; also where the drill broke off, and nobody knows when it was healed.
     rogue = bool(history.header["rogue"])
     stopped = {
         (s["host"], s["started"])
         for s in samples
         if s["host"] in followers and s["at"] <= window.injected and (s["mark"] or (rogue and not s.get("error")))
     }
-    since = window.injected if rogue else window.healed
+    unhealed = history.phase("healed") is None
+    since = window.injected if rogue or unhealed else window.healed
     until = window.healed + float(history.header["demotion_s"])
     looked = [s for s in samples if (s["host"], s["mark"]) not in stopped or not since <= s["at"] < until]
     together = overlaps(list(spans(looked, period)))
     if together > 0:
         verdict.findings.append(f"two hosts took writes at once for {together:.2f} s")
-    if history.header["leader"] == WAITS:
+    if history.header["leader"] == WAITS and not unhealed:
         for span in found:
             if span.host not in targets and span.end > window.injected and span.start < window.healed:
                 verdict.findings.append(f"{span.host} led while nobody knew what had been acknowledged")
@@ -720,7 +753,7 @@ def _holders(history: History, verdict: Verdict, window: Window, bound: float) -
         together = max(together, overlaps(list(spans(samples, period))))
         nobody = max(nobody, uncovered([*_held(history, samples), *unseen], window.injected, history.until))
         holders = _carriers(history.at_end("addresses"), address)
-        if len(holders) > 1 or (not holders and seen_end):
+        if not history.broken_off and (len(holders) > 1 or (not holders and seen_end)):
             verdict.findings.append(f"{address} is held by {', '.join(holders) or 'nobody'} at the end")
     verdict.figures |= {"holders_overlap_s": max(0.0, together), "holder_gap_s": nobody}
     allowed = CONVERGENCE_S + (window.healed - window.injected if history.header["vip"] == SPLIT else 0.0)
@@ -731,7 +764,9 @@ def _holders(history: History, verdict: Verdict, window: Window, bound: float) -
     if history.hosts("addresses") and nobody > bound + history.slack(period):
         verdict.findings.append(f"nobody held the virtual address for {nobody:.2f} s; expected at most {bound:.2f} s")
     answers = {event["mac"] for event in history.of("neighbour") if event["asked"]}
-    if history.hosts("neighbours") and len(answers) != 1:
+    # Where its lines were lost, nobody knows whether anybody was asked.
+    asked = history.ended("neighbours") > float("-inf") and not history.broken_off
+    if len(answers) > 1 or (not answers and asked):
         verdict.findings.append(f"{len(answers)} hosts answer for the virtual address at the end; expected one")
 
 
@@ -765,7 +800,7 @@ def _service(history: History, verdict: Verdict, window: Window) -> None:
         return
     for finding in after["findings"]:
         if finding not in before["findings"]:
-            verdict.findings.append(f"not redundant again: {finding}")
+            verdict.findings.append(f"{NOT_REDUNDANT}: {finding}")
     redundant = history.phase("redundant")
     if redundant is not None:
         verdict.figures["redundant_s"] = redundant - window.injected

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def find(folder: Path, fault: str = "*") -> list[Path]:
     """The histories in a folder, of one fault or of all, the oldest of each fault first."""
     # After the fault comes a date: the name of one fault may begin with that of another.
     return sorted(folder.glob(f"{fault}-[0-9]*T*Z-*.jsonl"))
+
+
+@contextmanager
+def genuine(events: Sequence[Any]) -> Iterator[None]:
+    """Whoever reads these as a drill wrote them gets ValueError if none did."""
+    if not events or not isinstance(events[0], Mapping) or events[0].get("event") != "drill":
+        raise ValueError("its first line is not the header of a drill")
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"not as a drill writes it: {type(error).__name__}: {error}") from error
 
 
 def load(path: Path) -> list[dict[str, Any]]:

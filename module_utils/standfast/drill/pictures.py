@@ -151,9 +151,9 @@ ROW, GAP = 14, 5
 
 
 def timeline(history: History, verdict: Verdict) -> Timeline | None:
-    """The picture of a drill; None if its fault was not injected and healed."""
+    """The picture of a drill; None if its fault was not injected and healed, or its header is not whole."""
     window = history.window
-    return None if window is None else _Drawing(history, verdict, window).picture()
+    return _Drawing(history, verdict, window).picture() if window and "bound_s" in verdict.figures else None
 
 
 class _Drawing:
@@ -234,12 +234,13 @@ class _Drawing:
 
     def _last(self) -> float:
         kinds = ("write", "request", "role", "addresses")
-        return self._since(max(event["at"] for event in self.history.events if event["event"] in kinds))
+        seen = (self._since(event["at"]) for kind in kinds for event in self.history.of(kind))
+        return max(0.0, self.healed, *seen)
 
     def _window(self) -> tuple[float, float]:
         """From shortly before the fault until shortly after the last thing that changed."""
         asked = [*self.history.of("write"), *self.history.of("request")]
-        first = self._since(min(event["at"] for event in asked))
+        first = min((self._since(event["at"]) for event in asked), default=-MARGIN_S)
         changed = [self.healed, self.figures["bound_s"]]
         changed += [self._since(event["end"]) for event in asked if event["outcome"] != "ok"]
         changed += [found[-1].start for _, _, found in self.bands]
@@ -254,6 +255,7 @@ class _Drawing:
     def _markers(self) -> list[Marker]:
         """Phases; neighbours that would touch share a label, the others find a row of their own."""
         phases = [(self._since(event["at"]), str(event["name"])) for event in self.history.of("phase")]
+        phases += [(self._since(event["at"]), "broken off") for event in self.history.of("broken-off")]
         clusters: list[list[tuple[float, str]]] = []
         for phase in phases:
             if clusters and self.x(phase[0]) - self.x(clusters[-1][-1][0]) < TOGETHER:

@@ -86,9 +86,10 @@ class Judged:
 
     @property
     def leader_changes(self) -> int | None:
-        """Each promotion begins a timeline. None if the service was not asked before and after."""
-        before, after = self.history.service("before"), self.history.service("after")
-        return int(after["timeline"]) - int(before["timeline"]) if before and after else None
+        """Each promotion begins a timeline. None if the service did not name its own before and after."""
+        asked = [self.history.service(when) for when in ("before", "after")]
+        named = [int(event["timeline"]) for event in asked if event and event["timeline"] is not None]
+        return named[1] - named[0] if len(named) == len(asked) else None
 
     @property
     def ratio(self) -> float | None:

@@ -18,10 +18,10 @@ def vip_holder(facts: Facts) -> list[str]:
     return list(facts["virtual_addresses"][0]["holders"][:1])
 
 
-def vip_backup(facts: Facts) -> list[str]:
-    """A balancer that does not carry the first virtual address."""
+def vip_backups(facts: Facts) -> list[str]:
+    """The balancers that do not carry the first virtual address."""
     address = facts["virtual_addresses"][0]
-    return [name for name in facts["balancers"] if name not in address["holders"]][:1]
+    return [name for name in facts["balancers"] if name not in address["holders"]]
 
 
 def balancers(facts: Facts) -> list[str]:
@@ -58,11 +58,6 @@ def primary_and_synchronous(facts: Facts) -> list[str]:
     return primary(facts) + synchronous_replicas(facts)[:-1]
 
 
-def replica(facts: Facts) -> list[str]:
-    """One replica that a commit may count on."""
-    return synchronous_replicas(facts)[:1]
-
-
 def repository(facts: Facts) -> list[str]:
     """The host of the backup repository."""
     return [facts["repository"]]
@@ -73,18 +68,22 @@ def servers(facts: Facts) -> list[str]:
     return balancers(facts) + [member["name"] for member in facts["database"]["members"]]
 
 
+# All hosts that each choice may mean.
 CHOICES: Mapping[str, Callable[[Facts], list[str]]] = {
     "vip-holder": vip_holder,
-    "vip-backup": vip_backup,
+    "vip-backup": vip_backups,
     "balancers": balancers,
     "primary": primary,
-    "replica": replica,
+    "replica": synchronous_replicas,
     "etcd-leader": etcd_leader,
     "etcd-majority": etcd_majority,
     "primary-and-synchronous": primary_and_synchronous,
     "repository": repository,
     "servers": servers,
 }
+
+# Of these one is as good as another: the first is taken.
+ONE = frozenset({"vip-backup", "replica"})
 
 # The functions of the hosts that a choice is among.
 FUNCTIONS: Mapping[str, frozenset[str]] = {
@@ -110,14 +109,15 @@ def choose(choice: str, facts: Facts) -> list[str]:
     found = CHOICES[choice](facts)
     if not found:
         raise ImpossibleError(f"{choice}: seen no such host; expected one; mend: see `fab status`")
-    return found
+    return found[:1] if choice in ONE else found
 
 
 def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str, Any]]) -> tuple[Fault, list[str]]:
     """The fault and its hosts, with `target` (a choice or a host of `hosts`) instead of the fault's own if it is given.
 
-    A fault that misses whoever the catalogue means changes nobody's role and costs no client anything. RefusedError if
-    the target is not there, is no host that this fault is for, or serves clients where the catalogue means one that does not.
+    Any host of the kind that the catalogue means is as good. A fault that misses this kind changes nobody's role and costs
+    no client anything. RefusedError if the target is not there, is no host that this fault is for, or serves clients where
+    the catalogue means one that does not.
     """
     own = choose(fault.targets, facts)
     if not target:
@@ -135,7 +135,7 @@ def aim(fault: Fault, target: str, facts: Facts, hosts: Mapping[str, Mapping[str
         )
     if fault.playbook:
         raise RefusedError(f"target: seen {target}; expected none; mend: leave it out, {fault.name} is a playbook's")
-    if set(found) == set(own):
+    if len(found) == len(own) and set(found) <= set(CHOICES[fault.targets](facts)):
         return fault, found
     for choice in SERVING:
         serving = [name for name in CHOICES[choice](facts) if name in found and FUNCTIONS[choice] == wanted]
