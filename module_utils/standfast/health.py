@@ -12,7 +12,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
-from . import haproxy
+from . import haproxy, vrrp
 from .patroni import LEADERS, SYNCHRONOUS
 from .units import age, size
 
@@ -117,7 +117,7 @@ def judge(topology: Mapping[str, Any], observations: Mapping[str, Observation]) 
     part = partial(_part, health, topology, observations)
     database = _database(health, topology, part("patroni", "database"), part("watchdog", "database"))
     _etcd(health, topology, part("etcd", "etcd"))
-    _virtual_addresses(health, topology, part("addresses"))
+    _virtual_addresses(health, topology, part("addresses"), part("keepalived", "balancer"))
     _balancers(health, topology, part("haproxy", "balancer"), database)
     _backups(health, topology, part("backups", "backup"))
     _backup_checks(health, topology, part("backup_checks", "backup", optional="database"))
@@ -311,8 +311,8 @@ def _synchronous(health: Health, view: Mapping[str, Any], synchronous: Sequence[
 # Virtual addresses and balancers
 
 
-def _virtual_addresses(health: Health, topology: Mapping[str, Any], carried: Parts) -> None:
-    """Exactly one holder each. A balancer that was not counted may be a second one."""
+def _virtual_addresses(health: Health, topology: Mapping[str, Any], carried: Parts, daemons: Parts) -> None:
+    """Exactly one holder each, and others who would take over. A balancer that was not counted may be a second holder."""
     since = len(health.findings)
     rows, facts = [], []
     balancers = _names(topology["balancers"])
@@ -335,6 +335,9 @@ def _virtual_addresses(health: Health, topology: Mapping[str, Any], carried: Par
         cells = (virtual["name"], virtual["address"], str(virtual["virtual_router_id"]))
         rows.append((*map(Cell, cells), Cell(", ".join(holders) or "nobody", level)))
     health.facts["virtual_addresses"] = facts
+    for name, daemon in daemons.items():
+        for problem in vrrp.problems(vrrp.Host.from_json(daemon)):
+            health.note(BAD, f"keepalived on {name}", problem, f"journalctl -u keepalived -u haproxy on {name}")
     counted = len(balancers) - len(uncounted)
     title = f"Virtual addresses: counted over {counted} of {len(balancers)} balancers"
     columns = ("name", "address", "router id", "holder")

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import etcd, haproxy, patroni_api, pgbackrest, systemd
+from . import etcd, haproxy, patroni_api, pgbackrest, systemd, vrrp
 
 PKI = Path("/etc/standfast/pki")
 CA, CERTIFICATE, KEY = (str(PKI / name) for name in ("ca.crt", "host.crt", "host.key"))
@@ -31,6 +31,10 @@ FIREWALL = "standfast-firewall.service"
 
 # The timers that the roles set up, by what the host is for: glob patterns of their files.
 TIMERS: Mapping[str, str] = {"backup": "standfast-*.timer", "etcd": "etcd-defragmentation.timer"}
+
+# keepalived's runtime directory, and how long it may take to say its state.
+KEEPALIVED = Path("/run/keepalived")
+KEEPALIVED_TIMEOUT_S = 2.0
 
 # What judges the backups, on their host.
 CHECK = "/usr/local/sbin/standfast-backup-check"
@@ -53,6 +57,7 @@ def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
         parts["etcd"] = lambda: etcd_view(topology)
     if "balancer" in functions:
         parts["haproxy"] = lambda: asdict(haproxy.Runtime().status())
+        parts["keepalived"] = lambda: keepalived(topology)
     if "backup" in functions:
         parts["backups"] = lambda: backups(topology["cluster_name"])
     # Besides the backup host the one that makes the restore drills.
@@ -74,6 +79,12 @@ def addresses() -> list[str]:
     """Every address that an interface of this host carries."""
     links = json.loads(_command("ip", "-json", "address", "show"))
     return [address["local"] for link in links for address in link["addr_info"]]
+
+
+def keepalived(topology: Mapping[str, Any]) -> dict[str, Any]:
+    """keepalived's own view: see vrrp.Host."""
+    virtual = [address["address"] for address in topology["virtual_addresses"]]
+    return vrrp.ask(KEEPALIVED, _command("ip", "-json", "address", "show"), virtual, KEEPALIVED_TIMEOUT_S).as_json()
 
 
 def expected_units(topology: Mapping[str, Any], name: str, unit_files: Path = UNIT_FILES) -> list[str]:

@@ -1,4 +1,4 @@
-"""Who holds the virtual addresses: keepalived's own view, and the addresses that the kernel has.
+"""Who holds the virtual addresses, and who would take them over: keepalived's own view, and the addresses that the kernel has.
 
 keepalived writes its state on a signal (keepalived(8), SIGNALS); instances come as JSON, the
 results of its checks only as text. The kernel is asked with `ip -json address`.
@@ -77,6 +77,13 @@ class Host:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Host:
+        """What `as_json` was made of."""
+        instances = (Instance(**{**one, "addresses": tuple(one["addresses"])}) for one in plain["instances"])
+        checks = (Check(**one) for one in plain["checks"])
+        return cls(**{**plain, "instances": tuple(instances), "checks": tuple(checks)})
+
 
 # -- parsing ------------------------------------------------------------------------------------
 
@@ -136,44 +143,22 @@ def parse_addresses(text: str) -> dict[str, str]:
 # -- judging ------------------------------------------------------------------------------------
 
 
-def holders(virtual_addresses: Sequence[str], hosts: Mapping[str, Host | None]) -> dict[str, tuple[str, ...]]:
-    """Virtual address -> all hosts whose kernel has it, whatever keepalived says."""
-    return {
-        address: tuple(name for name, host in hosts.items() if host is not None and address in host.carried)
-        for address in virtual_addresses
-    }
-
-
-def problems(virtual_addresses: Sequence[str], hosts: Mapping[str, Host | None]) -> list[str]:
-    """What is wrong with the virtual addresses; empty if each has exactly one holder that knows it.
-
-    `hosts` are all balancers; None for one that could not be asked, which may hold anything.
-    """
-    found = [problem for name, host in hosts.items() for problem in _host_problems(name, host)]
-    for address, names in holders(virtual_addresses, hosts).items():
-        if not names:
-            found.append(f"{address} has no holder")
-        if len(names) > 1:
-            found.append(f"{address} is held by {' and '.join(names)}")
-    return found
-
-
-def _host_problems(name: str, host: Host | None) -> Iterator[str]:
-    if host is None:
-        yield f"{name} could not be asked which addresses it has"
-        return
+def problems(host: Host) -> Iterator[str]:
+    """What keeps a balancer from holding a virtual address, or from taking it over; nothing if it is ready for both."""
     if not host.running:
-        yield f"keepalived does not run on {name}"
+        yield "its process is not there"
     elif not host.answering:
-        yield f"keepalived runs on {name} and does not answer: it is suspended or starved"
+        yield "does not answer: it is suspended or starved"
     for check in host.checks:
         if not check.passes:
-            yield f"check {check.name} fails on {name}"
+            yield f"its check {check.name} fails"
     for instance in host.instances:
+        if instance.state not in ("backup", "master"):
+            yield f"{instance.name} is in state {instance.state}: no takeover"
         for address in instance.addresses:
             if (instance.state == "master") != (address in host.carried):
                 has = "has" if address in host.carried else "lacks"
-                yield f"{name} {has} {address}, and its instance {instance.name} is in state {instance.state}"
+                yield f"{instance.name} is in state {instance.state}, and the host {has} {address}"
 
 
 # -- asking -------------------------------------------------------------------------------------

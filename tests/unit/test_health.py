@@ -104,6 +104,10 @@ def etcd_two_clusters(draft: Draft) -> None:
         named(seen(draft, viewer, "etcd")["answers"], "db3")["status"]["cluster_id"] = 7
 
 
+def keepalived(host: str, **values: object) -> Spoil:
+    return lambda draft: seen(draft, host, "keepalived")["instances"][0].update(values)
+
+
 def carry(host: str, address: str = VIP) -> Spoil:
     return lambda draft: seen(draft, host, "addresses").append(address)
 
@@ -247,6 +251,18 @@ def case(name: str, subject: str, words: str, *spoils: Spoil, level: str = BAD) 
             "balancer2 not counted",
             failed("balancer2", "addresses"),
             level=DOUBTFUL,
+        ),
+        case(
+            "standby-that-would-not-take-over",
+            "keepalived on balancer2",
+            "vip is in state fault: no takeover",
+            keepalived("balancer2", state="fault"),
+        ),
+        case(
+            "standby-whose-check-fails",
+            "keepalived on balancer2",
+            "its check haproxy fails",
+            lambda draft: seen(draft, "balancer2", "keepalived")["checks"][0].update(passes=False),
         ),
         case(
             "writes-go-elsewhere",

@@ -30,10 +30,6 @@ def host(balancer: str, situation: str) -> Host:
     )
 
 
-def cluster(situation: str) -> dict[str, Host | None]:
-    return {name: host(name, situation) for name in ("balancer1", "balancer2")}
-
-
 def test_instances_carry_states_and_addresses() -> None:
     vip, vip6 = host("balancer1", "healthy").instances
     assert (vip.name, vip.state, vip.priority, vip.virtual_router_id) == ("vip", "master", 150, 51)
@@ -72,49 +68,37 @@ def test_other_json_is_refused(text: str) -> None:
         vrrp.parse_instances(text)
 
 
-def test_exactly_one_holder_is_no_problem() -> None:
-    hosts = cluster("healthy")
-    assert vrrp.holders(VIPS, hosts) == {VIP: ("balancer1",), VIP6: ("balancer1",)}
-    assert vrrp.problems(VIPS, hosts) == []
+@pytest.mark.parametrize("balancer", ["balancer1", "balancer2"])
+def test_holder_and_standby_are_ready(balancer: str) -> None:
+    seen = host(balancer, "healthy")
+    assert list(vrrp.problems(seen)) == []
+    assert Host.from_json(seen.as_json()) == seen
 
 
-def test_failed_check_is_named_though_another_host_holds() -> None:
-    assert vrrp.problems(VIPS, cluster("fault")) == ["check haproxy fails on balancer1"]
-
-
-def test_two_holders_are_a_problem() -> None:
-    hosts: dict[str, Host | None] = {"balancer1": host("balancer1", "healthy"), "balancer2": host("balancer2", "fault")}
-    assert f"{VIP} is held by balancer1 and balancer2" in vrrp.problems(VIPS, hosts)
-
-
-def test_no_holder_is_a_problem() -> None:
-    hosts: dict[str, Host | None] = {"balancer1": host("balancer1", "fault"), "balancer2": host("balancer2", "healthy")}
-    assert f"{VIP} has no holder" in vrrp.problems(VIPS, hosts)
-
-
-def test_address_left_behind_is_a_problem() -> None:
-    hosts = cluster("healthy")
-    hosts["balancer2"] = replace(host("balancer2", "healthy"), carried={VIP: "eth0"})
-    assert f"balancer2 has {VIP}, and its instance vip is in state backup" in vrrp.problems(VIPS, hosts)
-
-
-def test_master_without_its_address_is_a_problem() -> None:
-    hosts = cluster("healthy")
-    hosts["balancer1"] = replace(host("balancer1", "healthy"), carried={VIP6: "eth0"})
-    assert f"balancer1 lacks {VIP}, and its instance vip is in state master" in vrrp.problems(VIPS, hosts)
+def test_balancer_that_would_not_take_over_is_a_problem() -> None:
+    failed, *states = vrrp.problems(host("balancer1", "fault"))
+    assert failed == "its check haproxy fails"
+    assert states == [f"{name} is in state fault: no takeover" for name in ("vip", "vip6")]
 
 
 @pytest.mark.parametrize(
-    ("changed", "expected"),
+    ("seen", "expected"),
     [
-        (None, "balancer2 could not be asked which addresses it has"),
-        (Host(False, False, (), (), {}), "keepalived does not run on balancer2"),
-        (Host(True, False, (), (), {}), "keepalived runs on balancer2 and does not answer: it is suspended or starved"),
+        (
+            replace(host("balancer2", "healthy"), carried={VIP: "eth0"}),
+            f"vip is in state backup, and the host has {VIP}",
+        ),
+        (
+            replace(host("balancer1", "healthy"), carried={VIP6: "eth0"}),
+            f"vip is in state master, and the host lacks {VIP}",
+        ),
+        (Host(False, False, (), (), {}), "its process is not there"),
+        (Host(True, False, (), (), {}), "does not answer: it is suspended or starved"),
     ],
-    ids=["unreachable", "dead", "suspended"],
+    ids=["left behind", "master without", "dead", "suspended"],
 )
-def test_host_that_does_not_answer_is_a_problem(changed: Host | None, expected: str) -> None:
-    assert vrrp.problems(VIPS, cluster("healthy") | {"balancer2": changed}) == [expected]
+def test_other_problems_are_named(seen: Host, expected: str) -> None:
+    assert list(vrrp.problems(seen)) == [expected]
 
 
 # -- asking a process ---------------------------------------------------------------------------

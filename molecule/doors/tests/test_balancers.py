@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.live import Live
+from tests.live import Live, wait_for
 
 # One command on HAProxy's runtime sockets, as the user that the check of keepalived is.
 AS_CHECK = """
@@ -137,6 +137,18 @@ def test_haproxy_sockets_obey_only_who_they_are_for(live: Live) -> None:
         assert set(modes) == {"admin.sock", "health.sock", "master.sock"}, (name, found)
         assert all(mode & 0o7117 == 0 for mode, _ in modes.values()), (name, found)
         assert modes["admin.sock"][1] == "root:haproxy" and modes["master.sock"] == (0o600, "root:root"), (name, found)
+
+
+def test_sockets_stay_whose_they_are_when_the_package_is_updated(live: Live) -> None:
+    """Its maintainer script makes the folder anew and reloads; a check that is refused would take the address away."""
+    balancer = live.names("balancer")[-1]
+    asked = "stat --format '%U %G %a %n' /run/haproxy /run/haproxy/admin.sock /run/haproxy/health.sock"
+    before = live.run(balancer, asked)
+    live.run(balancer, "DEBIAN_FRONTEND=noninteractive dpkg-reconfigure haproxy")
+    # The script's reload comes before the folder is right again, so once more.
+    live.run(balancer, "systemctl reload haproxy")
+    assert live.run(balancer, asked) == before
+    wait_for(live.well, 30, "a service that is well")
 
 
 def test_health_socket_changes_nothing(live: Live) -> None:
