@@ -359,8 +359,8 @@ CHEAP = [
     Saboteur(
         "second outage at the end ignored",
         f"{PACKAGE}/drill/checker.py",
-        "elif gone > slack:",
-        "elif gone > slack and gone >= gap:",
+        "elif gone > slack and not history.broken_off:",
+        "elif gone > slack and gone >= gap and not history.broken_off:",
         f"{CHECKER}::test_harm_is_found[web-goes-away-again-at-the-end]",
     ),
     Saboteur(

@@ -416,6 +416,9 @@ class Tools:
     def shell(self, host: str, _: str) -> str:
         return "yes\n" if host in self.having else ""
 
+    def entrance(self, _: str) -> str:
+        return ""
+
 
 def test_host_that_lacks_what_the_fault_needs_makes_only_that_fault_impossible() -> None:
     allowed = {**TOPOLOGY, "drills_allowed": True}
