@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,53 @@ def test_loss_is_counted() -> None:
     (cluster,) = clusters([drilled(events), drilled(drill="d2")])
     (fault,) = cluster.faults
     assert (fault.losses, fault.loss_at_most, fault.failed) == (1, None, 1)
+
+
+def broken_off(events: Events) -> Events:
+    """The control machine went away when the clients had asked for the last time."""
+    return [*events, {"event": "broken-off", "at": END, "why": "by hand"}]
+
+
+def unserved(events: Events) -> Events:
+    """Writes do not come back after the fault."""
+    injected = next(event["at"] for event in events if event["event"] == "phase" and event["name"] == "inject")
+    for event in events:
+        if event["event"] == "write" and event["at"] > injected:
+            event |= {"outcome": "fail", "reason": "refused"}
+    return events
+
+
+@pytest.mark.parametrize("hole", [broken_off, lambda events: [one for one in events if one["event"] != "pulse"]])
+def test_outage_without_an_end_is_one_however_little_else_is_proven(hole: Callable[[Events], Events]) -> None:
+    sound = [drilled(drill=str(number)) for number in range(LEAST_DRILLS)]
+    (cluster,) = clusters([*sound, drilled(hole(unserved(history())), drill="hole")])
+    (fault,) = cluster.faults
+    assert (fault.drills, fault.failed, fault.void) == (LEAST_DRILLS, 1, 0)
+    assert (fault.lacking, fault.rounds, fault.outages) == (f"not served again in 1 of {LEAST_DRILLS + 1}", 0, {})
+
+
+def test_loss_is_one_however_little_else_is_proven() -> None:
+    events = [event for event in history() if event["event"] != "pulse"]
+    for event in events:
+        if event["event"] == "final":
+            event["rows"].pop(0)
+    sound = [drilled(drill=str(number)) for number in range(LEAST_DRILLS)]
+    (cluster,) = clusters([*sound, drilled(events, drill="hole")])
+    (fault,) = cluster.faults
+    assert (fault.losses, fault.loss_at_most, fault.failed, fault.void) == (1, None, 1, 0)
+    # Clients were served again, so the outages of the others are known.
+    assert (fault.drills, fault.lacking, fault.outages["writes"].maximum) == (
+        LEAST_DRILLS,
+        "",
+        pytest.approx(2.0, abs=0.3),
+    )
+
+
+def test_drill_that_broke_off_unharmed_is_void() -> None:
+    (cluster,) = clusters([drilled(broken_off(history()))])
+    (fault,) = cluster.faults
+    assert (fault.drills, fault.failed, fault.void, fault.losses) == (0, 0, 1, None)
+    assert (fault.lacking, fault.rounds) == (f"0 of {LEAST_DRILLS} drills", LEAST_DRILLS)
 
 
 def test_no_loss_bounds_its_probability() -> None:

@@ -113,9 +113,9 @@ UNDRILLED = tuple(name for name in LAYER_OF if name not in {fault.bound for faul
 class Trial:
     """What one history says. Times are seconds.
 
-    proven: it is not void, whatever its outcome. outages: by service. served: whether each service was there again
-    at the end; if not, its outage was longer than what was seen. held: the drill ended the fault, so nobody knows
-    how long it would have lasted. redundant_s: from the fault until all was as before, None if it never was.
+    proven: it is not void, whatever its outcome. outages: by service, of what is proven. served: whether each service was
+    there again at the end; if not, its outage was longer than what was seen. held: the drill ended the fault, so nobody
+    knows how long it would have lasted. redundant_s: from the fault until all was as before, None if it never was.
     lost: acknowledged writes, None if unknown. members: hosts by the probe that ran on them.
     """
 
@@ -146,7 +146,7 @@ def trial(events: Sequence[Event], verdict: Verdict | None = None) -> Trial:
         if header["bound"] not in LAYER_OF:
             raise ValueError(f"fault class {header['bound']!r} is none of {', '.join(LAYER_OF)}")
         verdict = verdict or check(events)
-        proven = not verdict.voids
+        proven, failed = not verdict.voids, verdict.outcome == FAIL
         return Trial(
             identity=str(header["drill"]),
             cluster=str(header["cluster"]),
@@ -157,20 +157,21 @@ def trial(events: Sequence[Event], verdict: Verdict | None = None) -> Trial:
             outlasts=bool(header["outlasts"]),
             held=float(header["hold_s"]) > 0,
             members=Counter(str(program) for _, program in header["probes"]),
-            failed=verdict.outcome == FAIL,
+            failed=failed,
             proven=proven,
             outages={name: verdict.figures[figure] for name, (_, figure, _) in SERVICES.items()} if proven else {},
-            served=proven and all(_served_at_end(History(header, events[1:]), name) for name in SERVICES),
+            served=(proven or failed) and all(_served_at_end(History(header, events[1:]), name) for name in SERVICES),
             redundant_s=verdict.figures.get("redundant_s"),
             lost=int(verdict.figures["lost"]) if "lost" in verdict.figures else None,
         )
 
 
 def _served_at_end(history: History, service: str) -> bool:
+    """Whether whoever asked last was served; nobody that was seen went without if nobody asked."""
     kind, _, period = SERVICES[service]
     asked = history.of(kind)
-    last = max(event["end"] for event in asked if event["outcome"] == "ok")
-    return bool(asked[-1]["at"] - last <= pause(float(history.header[period])))
+    last = max((event["end"] for event in asked if event["outcome"] == "ok"), default=float("-inf"))
+    return not asked or bool(asked[-1]["at"] - last <= pause(float(history.header[period])))
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,11 @@ def loss_at_most(drills: int) -> float:
 class Measured:
     """One fault of the catalogue.
 
-    drills: those that count. losses: how many of them lost a write that was acknowledged, None if no drill says.
-    loss_at_most: bound of its probability, None after a loss. repair_s: mean time to full redundancy, None
-    where the drill ended the fault or it never came. excluded: why it is no part of the availability. lacking: why nobody
-    can say yet what it adds; "" where all is known.
+    drills: those that count. failed: of all. void: those that neither count nor failed. losses: how many of all lost a
+    write that was acknowledged, None if no drill says. loss_at_most: bound of its probability, None after a loss.
+    outages: none if one of them had no end. repair_s: mean time to full redundancy, None where the drill ended the fault or
+    it never came. excluded: why it is no part of the availability. lacking: why nobody can say yet what it adds; "" where
+    all is known. rounds: how many more drills would do, 0 if none would or none is needed.
     """
 
     fault: str
@@ -226,31 +228,37 @@ class Measured:
     repair_s: float | None
     excluded: str
     lacking: str
+    rounds: int
 
 
 def measured(trials: Sequence[Trial]) -> Measured:
     """All trials of one fault, at least one."""
     first, counted = trials[0], [one for one in trials if one.proven]
-    known = [one.lost for one in counted if one.lost is not None]
-    losses = sum(lost > 0 for lost in known) if known else None
+    # However little else is proven, what is gone is gone, and who was not served was not.
+    told = [one for one in trials if one.proven or one.failed]
+    known = sum(one.lost is not None for one in counted)
+    losses = sum(bool(one.lost) for one in trials)
     repairs = [one.redundant_s for one in counted if one.redundant_s is not None and not one.held]
-    unserved = sum(not one.served for one in counted)
-    lacking = f"{len(counted)} of {LEAST_DRILLS} drills" if len(counted) < LEAST_DRILLS else ""
+    unserved = sum(not one.served for one in told)
+    lacking, rounds = "", 0
     if unserved:
-        lacking = f"not served again in {unserved} of {len(counted)}"
+        lacking = f"not served again in {unserved} of {len(told)}"
+    elif len(counted) < LEAST_DRILLS:
+        lacking, rounds = f"{len(counted)} of {LEAST_DRILLS} drills", LEAST_DRILLS - len(counted)
     return Measured(
         fault=first.fault,
         fault_class=first.fault_class,
         layer=LAYER_OF[first.fault_class].name,
         drills=len(counted),
-        failed=sum(one.failed for one in counted),
-        void=len(trials) - len(counted),
-        losses=losses,
-        loss_at_most=loss_at_most(len(known)) if losses == 0 else None,
-        outages={name: outage([one.outages[name] for one in counted]) for name in SERVICES} if counted else {},
+        failed=sum(one.failed for one in trials),
+        void=len(trials) - len(told),
+        losses=losses if losses or known else None,
+        loss_at_most=loss_at_most(known) if known and not losses else None,
+        outages={name: outage([one.outages[name] for one in counted]) for name in SERVICES if counted and not unserved},
         repair_s=statistics.fmean(repairs) if repairs and len(repairs) == len(counted) else None,
         excluded=_excluded(first),
         lacking=lacking,
+        rounds=rounds,
     )
 
 
@@ -350,11 +358,7 @@ class Cluster:
         found = []
         for layer in LAYERS:
             for name, faults in self._classes(layer).items():
-                found += [
-                    Lack(fault.fault, fault.lacking, max(0, LEAST_DRILLS - fault.drills))
-                    for fault in faults
-                    if fault.lacking
-                ]
+                found += [Lack(fault.fault, fault.lacking, fault.rounds) for fault in faults if fault.lacking]
                 if not faults:
                     found.append(Lack(DRILLABLE[name], f"never drilled, nor any other {name}", LEAST_DRILLS))
         return found

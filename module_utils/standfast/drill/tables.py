@@ -103,7 +103,7 @@ def outages(cluster: Cluster, service: str) -> Table:
     """MTTR by fault."""
     rows = []
     for fault in cluster.faults:
-        if fault.drills:
+        if service in fault.outages:
             one = fault.outages[service]
             interval = "not enough data" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
             numbers = (f"{one.mean:.2f}", interval, f"{one.median:.2f}", f"{one.maximum:.2f}")
@@ -173,7 +173,7 @@ def duration(hours: float) -> str:
 def notes(field: Field | None = None) -> Iterator[str]:
     """What a reader has to know of the numbers."""
     confidence = f"{100 * CONFIDENCE:.0f} %"
-    yield f"n: drills that count; a void one never does. Interval: {confidence}, bootstrap of {RESAMPLES} resamples."
+    yield f"n: proven drills, failed and losses: of all. Interval: {confidence}, bootstrap of {RESAMPLES} resamples."
     yield f"Losses: drills that lost acknowledged writes; after none in n, its probability is at most 1 - {TAIL}^(1/n)."
     yield "At most: from the upper ends of all intervals; the error budget counts that. ASSUMED numbers have no interval."
     if UNDRILLED:
