@@ -64,8 +64,13 @@ def test_time_in_which_the_canary_was_late_is_not_watched() -> None:
 
 def test_incident_goes_on_through_a_hole_that_is_no_part_of_it() -> None:
     one, edges = tried((0, 0.1, ""), (1, 2, "gone"), (60, 61, "gone"), (61, 61.1, ""))
-    assert [(edge.event, edge.cut) for edge in edges] == [("begin", False), ("end", False)]
+    assert [(edge.event, edge.at, edge.cut) for edge in edges] == [("begin", 0.1, False), ("end", 61.1, True)]
     assert one.down_s == pytest.approx(1.9 + 1 + 0.1)
+
+
+def test_incident_after_one_with_a_hole_is_whole() -> None:
+    _, edges = tried((0, 0.1, ""), (1, 2, "gone"), (60, 61, "gone"), (61, 61.1, ""), (62, 63, "gone"), (63, 63.1, ""))
+    assert [(edge.event, edge.cut) for edge in edges][2:] == [("begin", False), ("end", False)]
 
 
 def test_incident_that_ended_in_a_hole_is_cut() -> None:

@@ -60,7 +60,8 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class Edge:
-    """An incident begins or ends. cut: nobody looked right before, so it may have been there for longer.
+    """An incident begins or ends. cut: nobody looked all the time, right before it or until its end, so it may have been
+    there for longer.
 
     watched_s, down_s: the service's totals at that moment.
     """
@@ -79,7 +80,8 @@ class Service:
     An incident is from the end of the last good try to the end of the first good one after it. Where the canary was
     late nobody looked: that time is in no total.
 
-    reason: why the last try was bad, "" if it was good. seen: when that try ended. unbroken: it was looked since.
+    reason: why the last try was bad, "" if it was good. seen: when that try ended. unbroken: it was looked since. whole:
+    and all the time since the incident was noticed.
     """
 
     period_s: float
@@ -90,6 +92,7 @@ class Service:
     reason: str = ""
     seen: float = 0.0
     unbroken: bool = False
+    whole: bool = True
 
     def tried(self, began: float, end: float, reason: str) -> Edge | None:
         """Count one try; the edge, if there is one."""
@@ -100,6 +103,7 @@ class Service:
         hole = not self.unbroken or began - self.seen > self.period_s + self.late_s
         since = began if hole else self.seen
         edge, was_down = None, bool(self.reason)
+        self.whole = not was_down or (self.whole and not hole)
         if reason and not was_down:
             edge = Edge("begin", since, self.watched_s, self.down_s, hole)
         if was_down and hole and not reason:
@@ -108,7 +112,7 @@ class Service:
         self.watched_s += end - since
         self.down_s += end - since if reason or was_down else 0.0
         if was_down and not reason:
-            edge = Edge("end", end, self.watched_s, self.down_s, cut=False)
+            edge = Edge("end", end, self.watched_s, self.down_s, cut=not self.whole)
         self.reason, self.seen, self.unbroken = reason, end, True
         return edge
 
