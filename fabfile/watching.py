@@ -201,6 +201,11 @@ def said(found: Watched) -> Iterator[tuple[str, str]]:
     )
     if not found.active:
         yield f"  the canary does not run; last seen {_moment(found.until)}: fab availability.watch", "yellow"
+    if unseen_s := max(one.unseen_s for one in found.services.values()):
+        yield (
+            f"  incidents with >= may have been longer, by {duration(unseen_s / 3600)} in all: nobody looked",
+            "yellow",
+        )
     if found.damaged:
         yield f"  lines of the record that cannot be read, such as a power cut leaves: {found.damaged}", "yellow"
 

@@ -61,7 +61,7 @@ class Canary:
 
     def _edge(self, name: str, edge: Edge) -> None:
         said = {"reason": self.services[name].reason, "drill": self.drill} if edge.event == "begin" else {}
-        totals = {"watched_s": edge.watched_s, "down_s": edge.down_s}
+        totals = {"watched_s": edge.watched_s, "down_s": edge.down_s, "hole_s": edge.hole_s}
         self.line(edge.event, edge.at, service=name, cut=edge.cut, **totals, **said)
 
     def steady(self, began: float, until: float, writes: str = "", web: str = "") -> Canary:
@@ -119,7 +119,7 @@ def days(*outages: float, days: float = 30.0, drill: str = "") -> Canary:
 def test_incident_has_its_length_reason_and_time() -> None:
     (incident,) = found(days(7.0).lines).incidents
     assert incident == Incident(
-        "writes", WALL + 3600, WALL + 3607, pytest.approx(7.0), UNPLANNED, "", "gone", cut=False
+        "writes", WALL + 3600, WALL + 3607, pytest.approx(7.0), 0.0, UNPLANNED, "", "gone", cut=False
     )
 
 
@@ -197,11 +197,101 @@ def test_time_of_day_that_jumps_changes_no_length(jump: float, after: int) -> No
     assert result.unwatched_s == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("ago", "missing"), [(30, 0), (3600, 3600)])
-def test_time_since_the_last_pulse_is_not_watched(ago: float, missing: float) -> None:
+@pytest.mark.parametrize(
+    ("ago", "active", "missing"), [(30, True, 0), (30, False, 30), (3600, True, 3600), (3600, False, 3600)]
+)
+def test_time_since_the_last_pulse_is_not_watched(ago: float, active: bool, missing: float) -> None:
     one = Canary().start().steady(0, 9).pulse(9)
-    result = found([*one.lines, now(9 + ago, active=False)])
-    assert result.unwatched_s == pytest.approx(missing) and not result.active
+    result = found([*one.lines, now(9 + ago, active=active)])
+    assert result.unwatched_s == pytest.approx(missing) and result.active == active
+
+
+# Writes are away from second 10 on; then nobody looks until second 1000, or for good.
+AWAY = Canary().start().steady(0, 9).steady(10, 19, writes="gone").pulse(19).lines
+
+
+def looked_away(until: float, *bad: float) -> Canary:
+    """One run with a hole from second 19 to `until`; writes are bad in it at so many seconds after."""
+    one = Canary().start().steady(0, 9).steady(10, 19, writes="gone")
+    for second in bad:
+        one.tried(until + second, until + second, "gone")
+    return one.steady(until + len(bad), until + 9).pulse(until + 9)
+
+
+UNSEEN: dict[str, tuple[list[dict[str, Any]], float, float]] = {
+    "over when the next run began": (
+        [*AWAY, *Canary("second").start(1000).steady(1000, 1009).pulse(1009).lines],
+        10,
+        981,
+    ),
+    "still there when the next run began": (
+        [*AWAY, *Canary("second").start(1000).steady(1000, 1009, writes="gone").steady(1010, 1019).pulse(1019).lines],
+        20,
+        981,
+    ),
+    "over after a run that did not try": (
+        [
+            *AWAY,
+            *Canary("second").start(500).pulse(501, "stop").lines,
+            *Canary("third").start(1000).steady(1000, 1009).pulse(1009).lines,
+        ],
+        10,
+        981,
+    ),
+    "over after a reboot": (
+        [*AWAY, *Canary("second", "b2", WALL + 1000).start(0).steady(0, 9).pulse(9).lines],
+        10,
+        981,
+    ),
+    "began while nobody looked": (
+        [
+            *Canary().start().steady(0, 19).pulse(19).lines,
+            *Canary("second").start(1000).steady(1000, 1009, writes="gone").steady(1010, 1019).pulse(1019).lines,
+        ],
+        10,
+        981,
+    ),
+    "never seen to end": ([*AWAY, now(1000, active=False)], 10, 981),
+    "never seen to end, after a run that did not try": (
+        [*AWAY, *Canary("second").start(500).pulse(501, "stop").lines, now(1000, active=False)],
+        10,
+        981,
+    ),
+    "over after a hole": (looked_away(1000).lines, 10, 981),
+    "still there after a hole": (looked_away(1000, 0, 1).lines, 12, 981),
+    "began in a hole": (
+        Canary().start().steady(0, 19).steady(1000, 1009, writes="gone").steady(1010, 1019).lines,
+        10,
+        981,
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "length", "unseen"), UNSEEN.values(), ids=UNSEEN)
+def test_time_in_which_nobody_looked_at_an_incident_is_kept_beside_it(
+    lines: list[dict[str, Any]], length: float, unseen: float
+) -> None:
+    (incident,) = found(lines).incidents
+    assert (incident.length_s, incident.unseen_s) == (pytest.approx(length), pytest.approx(unseen))
+    assert incident.cut
+
+
+def test_incident_that_is_watched_while_it_goes_on_is_not_cut() -> None:
+    (incident,) = found([*AWAY, now(40)]).incidents
+    assert (incident.ended, incident.cut, incident.unseen_s) == (None, False, 0)
+
+
+@pytest.mark.parametrize(("away", "expected"), [(200, MET), (300, UNKNOWN)])
+def test_slo_is_met_only_if_an_incident_fits_that_lasted_while_nobody_looked(away: float, expected: str) -> None:
+    """259.2 s in 30 days; 10 s of it were seen."""
+    second = Canary("second").start(19 + away).well(19 + away, 30 * DAY).pulse(30 * DAY)
+    assert found([*AWAY, *second.lines]).services["writes"].outcome(0.9999) == expected
+
+
+def test_what_was_planned_may_last_while_nobody_looks() -> None:
+    second = Canary("second").start(1000).well(1000, 30 * DAY).pulse(30 * DAY)
+    figures = found([*AWAY, *second.lines, plan(5, 1000)]).services["writes"]
+    assert (figures.unseen_s, figures.outcome(0.9999)) == (0, MET)
 
 
 def test_lines_in_any_order_of_pulse_and_edge_give_the_same() -> None:
@@ -265,6 +355,11 @@ def test_every_second_is_up_or_down_or_not_watched(
     assert down == pytest.approx(sum(one.length_s for one in own))
     assert -1e-6 <= down <= result.services["writes"].watched_s + 1e-6
     assert all(one.length_s <= (one.ended or WALL + at) - one.began + 1e-3 for one in own)
+    for one in own[:-1]:
+        lasted = (one.ended or 0.0) - one.began
+        assert (
+            lasted <= one.length_s + one.unseen_s + 1e-3 if one.cut else lasted == pytest.approx(one.length_s, abs=1e-3)
+        )
     assert all(one.ended is not None for one in own[:-1])
 
 

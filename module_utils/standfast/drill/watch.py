@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from .availability import BELOW, MET, SERVICES, UNKNOWN, Field, Outage, field_mtbf, nines, outage
@@ -99,14 +99,15 @@ class Incident:
     """From the end of the last good try to the end of the first good one after it.
 
     began, ended: seconds since 1970; ended is None if it goes on. length_s: without the time that was not watched.
-    cut: it was not watched from its beginning to its end, so it was at least that long. kind: UNPLANNED, PLANNED or
-    DRILL. plan: the maintenance or the drill in which it began.
+    cut: it was not watched from its beginning to its end, so it was at least that long; unseen_s: by so much it may have
+    been longer. kind: UNPLANNED, PLANNED or DRILL. plan: the maintenance or the drill in which it began.
     """
 
     service: str
     began: float
     ended: float | None
     length_s: float
+    unseen_s: float
     kind: str
     plan: str
     reason: str
@@ -117,9 +118,10 @@ class Incident:
 class Figures:
     """One service. Seconds; shares of the time that was watched.
 
-    incidents, down_s, mttr, mtbf, availability: of what nobody planned. resolution_s: by so much an incident is
-    measured too long at most. mtbf counts the time in service, in hours. availability leaves planned downtime out,
-    availability_all does not. None: not enough data.
+    incidents, down_s, unseen_s, mttr, mtbf, availability: of what nobody planned. unseen_s: by so much longer it may have
+    been down, where an incident was not watched throughout. resolution_s: by so much an incident is measured too long at
+    most. mtbf counts the time in service, in hours. availability leaves planned downtime out, availability_all does not.
+    None: not enough data.
     """
 
     service: str
@@ -127,6 +129,7 @@ class Figures:
     resolution_s: float
     incidents: int
     down_s: float
+    unseen_s: float
     planned_down_s: float
     mttr: Outage | None
     mtbf: Field | None
@@ -145,13 +148,14 @@ class Figures:
     def outcome(self, slo: float) -> str:
         """MET, BELOW or UNKNOWN, in the time that was watched.
 
-        BELOW if it was down for too long even if every incident was measured too long. MET needs enough time for the
-        budget to be more than one incident may be wrong by.
+        BELOW if it was down for too long even if every incident was measured too long. MET if it was not even though
+        every incident lasted for as long as nobody looked, and in enough time for the budget to be more than one
+        incident may be wrong by.
         """
         budget = self.budget_s(slo)
         if self.down_s - self.incidents * self.resolution_s > budget:
             return BELOW
-        return MET if self.down_s <= budget and self.resolution_s <= budget else UNKNOWN
+        return MET if self.down_s + self.unseen_s <= budget and self.resolution_s <= budget else UNKNOWN
 
     @property
     def nines(self) -> float | None:
@@ -180,16 +184,22 @@ class Watched:
 
 @dataclass
 class _Open:
-    """An incident that has no end yet. down_s: in earlier runs. base_s: what the run's total was when it began."""
+    """An incident that has no end yet. since: from this line on the totals of its run count. down_s, unseen_s: before."""
 
     service: str
     run: str
     began: float
-    base_s: float
+    since: Line
     reason: str
     drill: str
     cut: bool
+    unseen_s: float
     down_s: float = 0.0
+
+    def until(self, at: float, watched_s: float, down_s: float) -> None:
+        """Count what its run saw of it, from `since` to these totals."""
+        self.down_s += down_s - self.since["down_s"]
+        self.unseen_s += max(0.0, at - self.since["at"] - (watched_s - self.since["watched_s"]))
 
 
 @dataclass
@@ -229,21 +239,36 @@ class _Reading:
 
     def begin(self, line: Line) -> None:
         service, before = line["service"], self.open.get(line["service"])
-        if before is not None and line["cut"] and line["watched_s"] == 0:
-            # It was there when the canary ended, and when it began again.
-            self._leave(before)
-            before.run, before.base_s, before.cut = line["run"], line["down_s"], True
-            return
+        run, hole_s = self.runs[line["run"]], line.get("hole_s", 0.0)
+        if line["cut"] and line["watched_s"] == 0:
+            hole_s = self._away_s(service, run) + line["at"] - run.first["at"]
+            if before is not None:
+                # It was there when the canary ended, and when it began again.
+                self._leave(before)
+                before.run, before.since, before.cut = line["run"], line, True
+                before.unseen_s += hole_s
+                return
         if before is not None and before.run == line["run"]:
             # Its end is in a line that cannot be read.
-            self.end({**line, "cut": True})
-        self.close(service)
+            self.end({**line, "cut": True, "hole_s": 0.0})
+        self.close(service, run)
         self.open[service] = _Open(
-            service, line["run"], line["wall"], line["down_s"], line["reason"], line["drill"], line["cut"]
+            service, line["run"], line["wall"], line, line["reason"], line["drill"], line["cut"], hole_s
         )
 
+    def _away_s(self, service: str, until: _Run) -> float:
+        """How long nobody looked at a service before a run began: since the run that did, 0 if none did."""
+        away, after = 0.0, until
+        for before in reversed(list(takewhile(lambda run: run is not until, self.runs.values()))):
+            away += _passed(before, after)
+            if before.watched[service]:
+                return away
+            away, after = away + before.last["at"] - before.first["at"], before
+        return 0.0
+
     def _leave(self, one: _Open) -> None:
-        one.down_s += self.runs[one.run].down[one.service] - one.base_s
+        run = self.runs[one.run]
+        one.until(run.last["at"], run.watched[one.service], run.down[one.service])
 
     def end(self, line: Line) -> None:
         one = self.open.pop(line["service"], None)
@@ -252,34 +277,47 @@ class _Reading:
         if one.run != line["run"]:
             # Its beginning in this run is in a line that cannot be read.
             self._leave(one)
-            one.base_s, one.cut = 0.0, True
+            run = self.runs[line["run"]]
+            one.unseen_s += self._away_s(one.service, run)
+            one.since, one.cut = {**run.first, "watched_s": 0.0, "down_s": 0.0}, True
         one.cut |= line["cut"]
-        self._found(one, line["wall"], one.down_s + line["down_s"] - one.base_s)
+        one.until(line["at"], line["watched_s"], line["down_s"])
+        one.unseen_s += line.get("hole_s", 0.0)
+        self._found(one, line["wall"])
 
-    def close(self, service: str) -> None:
-        """The service was seen well again, nobody saw since when."""
+    def close(self, service: str, run: _Run) -> None:
+        """The service was seen well again in a run, nobody saw since when."""
         one = self.open.pop(service, None)
         if one is not None:
             self._leave(one)
+            one.unseen_s += self._away_s(service, run)
             one.cut = True
-            self._found(one, self.runs[one.run].last["wall"], one.down_s)
+            self._found(one, self.runs[one.run].last["wall"])
 
     def close_stale(self, line: Line) -> None:
         """Incidents of runs before this one, if it saw their services well."""
         for service, totals in self._totals(line):
             one = self.open.get(service)
             if one is not None and one.run != line["run"] and totals["watched_s"] > 0 and line["event"] != "end":
-                self.close(service)
+                self.close(service, self.runs[line["run"]])
 
-    def going_on(self) -> None:
+    def going_on(self, now: _Run | None) -> None:
+        """What has no end yet; `now`: since the last run nobody looks any more."""
+        last = list(self.runs.values())[-1]
         for one in self.open.values():
             self._leave(one)
-            self._found(one, None, one.down_s)
+            if now is not None or one.run != last.name:
+                one.unseen_s += self._away_s(one.service, now or last)
+                one.cut = True
+            self._found(one, None)
 
-    def _found(self, one: _Open, ended: float | None, length_s: float) -> None:
+    def _found(self, one: _Open, ended: float | None) -> None:
         last = ended if ended is not None else max(run.last["wall"] for run in self.runs.values())
         kind, plan = self._kind(one, last)
-        self.found.append(Incident(one.service, one.began, ended, length_s, kind, plan, one.reason, one.cut))
+        unseen_s = one.unseen_s if one.cut else 0.0
+        self.found.append(
+            Incident(one.service, one.began, ended, one.down_s, unseen_s, kind, plan, one.reason, one.cut)
+        )
 
     def _kind(self, one: _Open, last: float) -> tuple[str, str]:
         """Planned is what lies in a window with all of its length; what outlasts it nobody planned."""
@@ -314,12 +352,14 @@ def analyse(lines: Sequence[Line], damaged: int = 0) -> Watched | None:
             reading.end(line)
         elif line["event"] != "start":
             reading.close_stale(line)
-    reading.going_on()
     runs = list(reading.runs.values())
     now = next((line for line in lines if line["event"] == "now"), None)
+    left = _left(runs[-1], now) if now else None
+    reading.going_on(left)
     figures = {name: _figures(name, runs, reading.found, resolution) for name in SERVICES}
     watched = min(one.watched_s for one in figures.values())
-    passed = sum(run.last["at"] - run.first["at"] for run in runs) + sum(_gaps(runs, now))
+    gaps = (_passed(before, after) for before, after in pairwise([*runs, *filter(None, [left])]))
+    passed = sum(run.last["at"] - run.first["at"] for run in runs) + sum(gaps)
     return Watched(
         since=runs[0].first["wall"],
         until=runs[-1].last["wall"],
@@ -334,24 +374,23 @@ def analyse(lines: Sequence[Line], damaged: int = 0) -> Watched | None:
     )
 
 
-def _gaps(runs: Sequence[_Run], now: Line | None) -> Iterator[float]:
-    """Between one run and the next, and from the last to now, in seconds; by the time of day across a reboot."""
-    for before, after in pairwise(runs):
-        yield _passed(before, after.boot, after.first)
-    if now is not None:
-        passed = _passed(runs[-1], now["boot"], now)
-        # The next pulse says what became of less.
-        yield passed if passed > 2 * PULSE_S else 0.0
+def _left(last: _Run, now: Line) -> _Run | None:
+    """Now, as a run of no length, if nobody looks any more."""
+    found = _Run("", now["boot"], now, now)
+    # The next pulse of one that runs says what became of less.
+    return None if now["active"] and _passed(last, found) <= 2 * PULSE_S else found
 
 
-def _passed(before: _Run, boot: str, line: Line) -> float:
-    clock = "at" if before.boot == boot else "wall"
-    return max(0.0, float(line[clock] - before.last[clock]))
+def _passed(before: _Run, after: _Run) -> float:
+    """Seconds between two runs; by the time of day across a reboot."""
+    clock = "at" if before.boot == after.boot else "wall"
+    return max(0.0, float(after.first[clock] - before.last[clock]))
 
 
 def _figures(service: str, runs: Sequence[_Run], incidents: Sequence[Incident], resolution_s: float) -> Figures:
     own = [one for one in incidents if one.service == service]
-    lengths = [one.length_s for one in own if one.kind == UNPLANNED]
+    unplanned = [one for one in own if one.kind == UNPLANNED]
+    lengths = [one.length_s for one in unplanned]
     watched = float(sum(run.watched[service] for run in runs))
     down, planned = sum(lengths), sum(one.length_s for one in own if one.kind != UNPLANNED)
     served = watched - down - planned
@@ -361,6 +400,7 @@ def _figures(service: str, runs: Sequence[_Run], incidents: Sequence[Incident], 
         resolution_s=resolution_s,
         incidents=len(lengths),
         down_s=down,
+        unseen_s=sum(one.unseen_s for one in unplanned),
         planned_down_s=planned,
         mttr=outage(lengths) if lengths else None,
         mtbf=field_mtbf(served / 3600, len(lengths)) if served > 0 else None,

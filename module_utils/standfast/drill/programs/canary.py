@@ -63,7 +63,8 @@ class Edge:
     """An incident begins or ends. cut: nobody looked all the time, right before it or until its end, so it may have been
     there for longer.
 
-    watched_s, down_s: the service's totals at that moment.
+    watched_s, down_s: the service's totals at that moment. hole_s: how long nobody looked right before it began or, if
+    nobody saw it end, right after it was seen for the last time.
     """
 
     event: str
@@ -71,6 +72,7 @@ class Edge:
     watched_s: float
     down_s: float
     cut: bool
+    hole_s: float = 0.0
 
 
 @dataclass
@@ -102,12 +104,14 @@ class Service:
             return None
         hole = not self.unbroken or began - self.seen > self.period_s + self.late_s
         since = began if hole else self.seen
+        # Before its first try nobody asked it to look.
+        hole_s = since - self.seen if self.seen else 0.0
         edge, was_down = None, bool(self.reason)
         self.whole = not was_down or (self.whole and not hole)
         if reason and not was_down:
-            edge = Edge("begin", since, self.watched_s, self.down_s, hole)
+            edge = Edge("begin", since, self.watched_s, self.down_s, hole, hole_s)
         if was_down and hole and not reason:
-            edge = Edge("end", self.seen, self.watched_s, self.down_s, cut=True)
+            edge = Edge("end", self.seen, self.watched_s, self.down_s, cut=True, hole_s=hole_s)
             was_down = False
         self.watched_s += end - since
         self.down_s += end - since if reason or was_down else 0.0
@@ -259,8 +263,8 @@ class Canary:
     def _keep(self, name: str, edge: Edge | None) -> None:
         if edge is not None:
             said = {"reason": self._services[name].reason, "drill": self._drill()} if edge.event == "begin" else {}
-            totals = {"watched_s": round(edge.watched_s, 3), "down_s": round(edge.down_s, 3)}
-            self._record.add(self._line(edge.event, edge.at, service=name, **totals, cut=edge.cut, **said))
+            seconds = {kind: round(getattr(edge, kind), 3) for kind in ("watched_s", "down_s", "hole_s")}
+            self._record.add(self._line(edge.event, edge.at, service=name, **seconds, cut=edge.cut, **said))
             if self._record.full:
                 ended.set()
         at = now()
