@@ -194,7 +194,7 @@ def said(found: Watched) -> Iterator[tuple[str, str]]:
     )
     yield (
         (
-            f"  a try every {found.period_s:g} s: an incident is measured at most {found.resolution_s:g} s too long; "
+            f"  a try at least every {found.period_s:g} s: an incident is measured at most {found.resolution_s:g} s too long; "
             f"one of less than {found.period_s:g} s may not be seen"
         ),
         "dim",

@@ -42,16 +42,17 @@ class Canary:
     boot: str = "b1"
     wall: float = WALL
     drill: str = ""
+    period_s: float = 1.0
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.services = {name: Service(1.0, 1.0, LATE_S) for name in ("writes", "web")}
+        self.services = {name: Service(self.period_s, 1.0, LATE_S) for name in ("writes", "web")}
 
     def line(self, event: str, at: float, **values: Any) -> None:
         self.lines.append({"event": event, "run": self.name, "at": at, "wall": self.wall + at, **values})
 
     def start(self, at: float = 0.0) -> Canary:
-        self.line("start", at, boot=self.boot, period_s=1.0, timeout_s=1.0)
+        self.line("start", at, boot=self.boot, period_s=self.period_s, timeout_s=1.0)
         return self
 
     def tried(self, began: float, end: float, writes: str, web: str = "") -> None:
@@ -101,9 +102,9 @@ def found(lines: Sequence[watch.Line]) -> Watched:
     return made
 
 
-def days(*outages: float, days: float = 30.0, drill: str = "") -> Canary:
+def days(*outages: float, days: float = 30.0, drill: str = "", period_s: float = 1.0) -> Canary:
     """A record in which writes were away for so many seconds each, an hour between them."""
-    one = Canary(drill=drill).start()
+    one = Canary(drill=drill, period_s=period_s).start()
     at = 0.0
     for length in outages:
         one.well(at, at + 3600)
@@ -119,7 +120,7 @@ def days(*outages: float, days: float = 30.0, drill: str = "") -> Canary:
 def test_incident_has_its_length_reason_and_time() -> None:
     (incident,) = found(days(7.0).lines).incidents
     assert incident == Incident(
-        "writes", WALL + 3600, WALL + 3607, pytest.approx(7.0), 0.0, UNPLANNED, "", "gone", cut=False
+        "writes", WALL + 3600, WALL + 3607, pytest.approx(7.0), 0.0, 2.0, UNPLANNED, "", "gone", cut=False
     )
 
 
@@ -372,6 +373,8 @@ def test_every_second_is_up_or_down_or_not_watched(
         (3500, 3700, PLANNED),
         # The last good try was a period before.
         (3601, 3700, PLANNED),
+        # Not afterwards.
+        (3601.5, 3700, UNPLANNED),
         (3605, 3700, UNPLANNED),
         (3500, 3604, UNPLANNED),
         (0, 3000, UNPLANNED),
@@ -386,6 +389,27 @@ def test_incident_is_planned_if_all_of_it_is_in_the_window(began: float, until: 
         (1, pytest.approx(7), 0) if kind == UNPLANNED else (0, 0, pytest.approx(7))
     )
     assert figures.availability_all == pytest.approx(1 - 7 / (30 * DAY))
+
+
+# Two hours before the others it looked once a minute for an hour.
+SLOW = Canary("slow", period_s=60.0).start(-7200).well(-7200, -3600).pulse(-3600).lines
+
+
+def test_run_with_a_longer_period_lets_nobody_plan_afterwards() -> None:
+    (incident,) = found([*SLOW, *days(7.0).lines, plan(3602, 3700)]).incidents
+    assert (incident.kind, incident.resolution_s) == (UNPLANNED, 2.0)
+
+
+@pytest.mark.parametrize(("began", "kind"), [(1000.2, PLANNED), (1000.9, UNPLANNED)])
+def test_incident_after_a_hole_begins_with_its_first_bad_try(began: float, kind: str) -> None:
+    one = Canary().start().steady(0, 19).steady(1000, 1009, writes="gone").steady(1010, 1019).pulse(1019)
+    (incident,) = found([*one.lines, plan(began, 2000)]).incidents
+    assert incident.kind == kind
+
+
+def test_incident_of_two_runs_is_as_exact_as_the_worse() -> None:
+    second = Canary("second", period_s=60.0).start(100).steady(100, 109, writes="gone").steady(110, 119).pulse(119)
+    assert [one.resolution_s for one in found([*AWAY, *second.lines]).incidents] == [120.0]
 
 
 def test_incident_that_outlasts_its_window_says_which() -> None:
@@ -477,6 +501,16 @@ def test_canary_that_has_only_started_says_nothing() -> None:
 )
 def test_outcome_is_of_the_time_that_was_watched(one: Canary, slo: float, expected: str) -> None:
     assert found(one.lines).services["writes"].outcome(slo) == expected
+
+
+def test_run_with_a_longer_period_makes_no_other_incident_shorter() -> None:
+    """259.2 s in 30 days."""
+    assert found([*SLOW, *days(300.0).lines]).services["writes"].outcome(0.9999) == BELOW
+
+
+def test_no_incident_makes_another_one_shorter() -> None:
+    """Each of the short ones may have been nothing, and no less than that; the long one was 280 s at least."""
+    assert found(days(400.0, *[2.0] * 20, period_s=60.0).lines).services["writes"].outcome(0.9999) == BELOW
 
 
 def test_record_has_room_for_years() -> None:
@@ -666,7 +700,7 @@ def test_report_fits_the_screen(width: int, result: Watched | None) -> None:
 
 def test_resolution_is_said() -> None:
     text = shown(found(RICH), 200)
-    assert "a try every 1 s: an incident is measured at most 2 s too long" in text
+    assert "a try at least every 1 s: an incident is measured at most 2 s too long" in text
     assert "the canary does not run" in text and "not watched for 60 min" in text
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from .availability import BELOW, MET, SERVICES, UNKNOWN, Field, Outage, field_mtbf, nines, outage
+from .checker import MARGIN_S
 from .lock import LONGEST_S
 from .programs.canary import PULSE_S
 
@@ -100,7 +101,8 @@ class Incident:
 
     began, ended: seconds since 1970; ended is None if it goes on. length_s: without the time that was not watched.
     cut: it was not watched from its beginning to its end, so it was at least that long; unseen_s: by so much it may have
-    been longer. kind: UNPLANNED, PLANNED or DRILL. plan: the maintenance or the drill in which it began.
+    been longer. resolution_s: by so much at most it was measured too long, by the period of its run. kind: UNPLANNED,
+    PLANNED or DRILL. plan: the maintenance or the drill in which it began.
     """
 
     service: str
@@ -108,6 +110,7 @@ class Incident:
     ended: float | None
     length_s: float
     unseen_s: float
+    resolution_s: float
     kind: str
     plan: str
     reason: str
@@ -119,8 +122,8 @@ class Figures:
     """One service. Seconds; shares of the time that was watched.
 
     incidents, down_s, unseen_s, mttr, mtbf, availability: of what nobody planned. unseen_s: by so much longer it may have
-    been down, where an incident was not watched throughout. resolution_s: by so much an incident is measured too long at
-    most. mtbf counts the time in service, in hours. availability leaves planned downtime out, availability_all does not.
+    been down, where an incident was not watched throughout. surely_s: down even if each was measured too long.
+    resolution_s: of the run with the longest period. mtbf counts the time in service, in hours. availability leaves planned downtime out, availability_all does not.
     None: not enough data.
     """
 
@@ -130,6 +133,7 @@ class Figures:
     incidents: int
     down_s: float
     unseen_s: float
+    surely_s: float
     planned_down_s: float
     mttr: Outage | None
     mtbf: Field | None
@@ -153,7 +157,7 @@ class Figures:
         incident may be wrong by.
         """
         budget = self.budget_s(slo)
-        if self.down_s - self.incidents * self.resolution_s > budget:
+        if self.surely_s > budget:
             return BELOW
         return MET if self.down_s + self.unseen_s <= budget and self.resolution_s <= budget else UNKNOWN
 
@@ -184,7 +188,10 @@ class Watched:
 
 @dataclass
 class _Open:
-    """An incident that has no end yet. since: from this line on the totals of its run count. down_s, unseen_s: before."""
+    """An incident that has no end yet. since: from this line on the totals of its run count. down_s, unseen_s: before.
+
+    noticed: the latest moment at which its first bad try may have begun, seconds since 1970.
+    """
 
     service: str
     run: str
@@ -194,6 +201,8 @@ class _Open:
     drill: str
     cut: bool
     unseen_s: float
+    resolution_s: float
+    noticed: float
     down_s: float = 0.0
 
     def until(self, at: float, watched_s: float, down_s: float) -> None:
@@ -213,11 +222,16 @@ class _Run:
     watched: Counter[str] = field(default_factory=Counter)
     down: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def resolution_s(self) -> float:
+        """By so much an incident is measured too long at most: up to a period before it, a period or a try after it."""
+        period_s = float(self.first["period_s"])
+        return period_s + max(period_s, float(self.first["timeout_s"]))
+
 
 @dataclass
 class _Reading:
     plans: Sequence[Window]
-    resolution_s: float
     runs: dict[str, _Run] = field(default_factory=dict)
     open: dict[str, _Open] = field(default_factory=dict)
     found: list[Incident] = field(default_factory=list)
@@ -247,13 +261,24 @@ class _Reading:
                 self._leave(before)
                 before.run, before.since, before.cut = line["run"], line, True
                 before.unseen_s += hole_s
+                before.resolution_s = max(before.resolution_s, run.resolution_s)
                 return
         if before is not None and before.run == line["run"]:
             # Its end is in a line that cannot be read.
             self.end({**line, "cut": True, "hole_s": 0.0})
         self.close(service, run)
         self.open[service] = _Open(
-            service, line["run"], line["wall"], line, line["reason"], line["drill"], line["cut"], hole_s
+            service=service,
+            run=line["run"],
+            began=line["wall"],
+            since=line,
+            reason=line["reason"],
+            drill=line["drill"],
+            cut=line["cut"],
+            unseen_s=hole_s,
+            resolution_s=run.resolution_s,
+            # After a hole it begins with its first bad try.
+            noticed=line["wall"] + (0.0 if line["cut"] else run.first["period_s"]) + MARGIN_S,
         )
 
     def _away_s(self, service: str, until: _Run) -> float:
@@ -316,17 +341,18 @@ class _Reading:
         kind, plan = self._kind(one, last)
         unseen_s = one.unseen_s if one.cut else 0.0
         self.found.append(
-            Incident(one.service, one.began, ended, one.down_s, unseen_s, kind, plan, one.reason, one.cut)
+            Incident(
+                one.service, one.began, ended, one.down_s, unseen_s, one.resolution_s, kind, plan, one.reason, one.cut
+            )
         )
 
     def _kind(self, one: _Open, last: float) -> tuple[str, str]:
-        """Planned is what lies in a window with all of its length; what outlasts it nobody planned."""
+        """Planned is what lies in a window with all of its length; what outlasts it nobody planned, nor what came before."""
         if one.drill:
             return (DRILL if last - one.began <= LONGEST_S else UNPLANNED), one.drill
-        slack = self.resolution_s
         for window in self.plans:
-            if window.began - slack <= one.began <= window.until:
-                return (PLANNED if last <= window.until + slack else UNPLANNED), window.reason
+            if window.began <= one.noticed and one.began <= window.until:
+                return (PLANNED if last <= window.until + one.resolution_s else UNPLANNED), window.reason
         return UNPLANNED, ""
 
 
@@ -335,8 +361,7 @@ def analyse(lines: Sequence[Line], damaged: int = 0) -> Watched | None:
     starts = [line for line in lines if line["event"] == "start"]
     if not starts:
         return None
-    resolution = max(line["period_s"] + max(line["period_s"], line["timeout_s"]) for line in starts)
-    reading = _Reading(windows(lines), resolution)
+    reading = _Reading(windows(lines))
     known = {line["run"] for line in starts}
     own = [line for line in lines if line.get("run") in known]
     for line in own:
@@ -356,6 +381,7 @@ def analyse(lines: Sequence[Line], damaged: int = 0) -> Watched | None:
     now = next((line for line in lines if line["event"] == "now"), None)
     left = _left(runs[-1], now) if now else None
     reading.going_on(left)
+    resolution = max(run.resolution_s for run in runs)
     figures = {name: _figures(name, runs, reading.found, resolution) for name in SERVICES}
     watched = min(one.watched_s for one in figures.values())
     gaps = (_passed(before, after) for before, after in pairwise([*runs, *filter(None, [left])]))
@@ -401,6 +427,7 @@ def _figures(service: str, runs: Sequence[_Run], incidents: Sequence[Incident], 
         incidents=len(lengths),
         down_s=down,
         unseen_s=sum(one.unseen_s for one in unplanned),
+        surely_s=sum(max(0.0, one.length_s - one.resolution_s) for one in unplanned),
         planned_down_s=planned,
         mttr=outage(lengths) if lengths else None,
         mtbf=field_mtbf(served / 3600, len(lengths)) if served > 0 else None,
