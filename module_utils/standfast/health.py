@@ -187,7 +187,7 @@ def _database(health: Health, topology: Mapping[str, Any], views: Parts, watchdo
     agreed = len(leaders) == 1
     leader = next(iter(leaders)) if agreed else None
     # The leader's own view is the freshest.
-    nothing: Mapping[str, Any] = {"members": [], "timeline": None}
+    nothing: Mapping[str, Any] = {"members": [], "timeline": None, "synchronous_mode": None}
     view = views.get(leader or "") or next(iter(views.values()), nothing)
     doubts = list(_disagreements(expected, views))
     for subject, seen in doubts:
@@ -216,12 +216,14 @@ def _database(health: Health, topology: Mapping[str, Any], views: Parts, watchdo
             streaming.add(name)
         rows.append(_member_row(health, member, BAD if problem else "", watchdogs.get(name)))
     synchronous = sorted(name for name in streaming if known[name]["role"] in SYNCHRONOUS)
+    durability = _durability(view)
     if leader:
-        _synchronous(health, view, synchronous)
+        _synchronous(health, durability, synchronous)
     health.facts["database"] = {
         "leader": leader,
         "timeline": view["timeline"],
         "synchronous": synchronous,
+        "durability": durability,
         "members": view["members"],
         "views": len(views),
         "expected_views": len(expected),
@@ -301,10 +303,20 @@ def _watchdog(health: Health, name: str, leads: bool, seen: Mapping[str, bool] |
     return Cell("held" if seen["held"] else "ready")
 
 
-def _synchronous(health: Health, view: Mapping[str, Any], synchronous: Sequence[str]) -> None:
-    if synchronous or str(view["synchronous_mode"]).lower() in ("off", "false"):
+def _durability(view: Mapping[str, Any]) -> str | None:
+    """The `postgresql_durability` that Patroni's settings amount to, whatever the inventory says; None if nobody tells."""
+    mode = view["synchronous_mode"]
+    if mode is None:
+        return None
+    if str(mode).lower() in ("off", "false"):
+        return "asynchronous"
+    return "quorum" if view["synchronous_mode_strict"] else "maximum_availability"
+
+
+def _synchronous(health: Health, durability: str | None, synchronous: Sequence[str]) -> None:
+    if synchronous or durability == "asynchronous":
         return
-    now = "every commit waits" if view["synchronous_mode_strict"] else "a failover now may lose commits"
+    now = "every commit waits" if durability == "quorum" else "a failover now may lose commits"
     health.note(BAD, "synchronous replicas", f"none streams: {now}", "bring a replica back: see the members above")
 
 

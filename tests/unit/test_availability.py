@@ -39,6 +39,7 @@ from standfast.drill.availability import (
     worst_outcome,
 )
 from standfast.drill.faults import FAULTS
+from standfast.drill.tables import headline
 from standfast.timing import BESIDE, BYSTANDER, PROFILES, bounds
 
 import fabfile
@@ -79,6 +80,7 @@ CALM = Trial(
     identity="",
     cluster="lab",
     profile="fast",
+    durability="",
     fault="",
     fault_class="",
     planned=False,
@@ -346,6 +348,21 @@ def test_clusters_and_profiles_are_kept_apart() -> None:
         ("lab", "fast"),
         ("lab", "wide"),
         ("other", "fast"),
+    ]
+
+
+def test_durabilities_are_kept_apart() -> None:
+    """A commit that waits for nobody is another outage, and another loss."""
+    said = [{}, {"durability": None}, {"durability": "quorum"}, {"durability": "asynchronous"}]
+    found = clusters(drilled(drill=f"d{number}", **header) for number, header in enumerate(said))
+    assert [(one.durability, [fault.drills for fault in one.faults]) for one in found] == [
+        ("", [2]),
+        ("asynchronous", [1]),
+        ("quorum", [1]),
+    ]
+    assert [headline(one) for one in found] == [
+        f"lab, profile fast{durability}, 2 balancers, 3 database hosts"
+        for durability in ("", ", durability asynchronous", ", durability quorum")
     ]
 
 

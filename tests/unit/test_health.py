@@ -447,6 +447,24 @@ def test_judge_follows_a_leader_wherever_it_is() -> None:
     assert health.facts["database"]["leader"] == "db3"
 
 
+@pytest.mark.parametrize(
+    ("mode", "strict", "expected"),
+    [
+        ("quorum", True, "quorum"),
+        (True, True, "quorum"),
+        ("quorum", False, "maximum_availability"),
+        ("off", False, "asynchronous"),
+        (False, False, "asynchronous"),
+        (None, None, None),
+    ],
+)
+def test_durability_is_that_of_the_cluster_and_not_of_the_inventory(
+    mode: str | bool | None, strict: bool | None, expected: str | None
+) -> None:
+    health = spoiled(every_view(synchronous_mode=mode, synchronous_mode_strict=strict))
+    assert health.facts["database"]["durability"] == expected
+
+
 def test_judge_compares_addresses_not_their_spelling() -> None:
     topology = copy.deepcopy(TOPOLOGY)
     topology["virtual_addresses"][0]["address"] = "fd00:0:0::64"

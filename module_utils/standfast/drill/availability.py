@@ -113,7 +113,7 @@ UNDRILLED = tuple(name for name in LAYER_OF if name not in {fault.bound for faul
 class Trial:
     """What one history says. Times are seconds.
 
-    proven: it is not void, whatever its outcome. outages: by service, of what is proven. served: whether each service was
+    durability: what a commit meant (`postgresql_durability`), "" if it does not say. proven: it is not void, whatever its outcome. outages: by service, of what is proven. served: whether each service was
     there again at the end; if not, its outage was longer than what was seen. held: the drill ended the fault, so nobody
     knows how long it would have lasted. redundant_s: from the fault until all was as before, None if it never was.
     lost: acknowledged writes, None if unknown. members: hosts by the probe that ran on them.
@@ -122,6 +122,7 @@ class Trial:
     identity: str
     cluster: str
     profile: str
+    durability: str
     fault: str
     fault_class: str
     planned: bool
@@ -151,6 +152,7 @@ def trial(events: Sequence[Event], verdict: Verdict | None = None) -> Trial:
             identity=str(header["drill"]),
             cluster=str(header["cluster"]),
             profile=str(header["profile"]),
+            durability=str(header.get("durability") or ""),
             fault=str(header["fault"]),
             fault_class=str(header["bound"]),
             planned=header["family"] == OPERATIONS,
@@ -337,10 +339,11 @@ class Lack:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The drills of one cluster and profile: others have other outages and are no sample of the same thing."""
+    """The drills of one cluster, profile and durability: others have other outages and are no sample of the same thing."""
 
     name: str
     profile: str
+    durability: str
     members: Mapping[str, int]
     faults: Sequence[Measured]
 
@@ -394,20 +397,20 @@ class Cluster:
 
 
 def clusters(trials: Iterable[Trial]) -> list[Cluster]:
-    """The trials, each counted once however many copies there are, by cluster and profile."""
-    found: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+    """The trials, each counted once however many copies there are, by cluster, profile and durability."""
+    found: dict[tuple[str, str, str], list[Trial]] = defaultdict(list)
     for one in {one.identity: one for one in trials}.values():
-        found[one.cluster, one.profile].append(one)
+        found[one.cluster, one.profile, one.durability].append(one)
     made = []
-    for (name, profile), own in sorted(found.items()):
+    for key, own in sorted(found.items()):
         faults: dict[tuple[str, str], list[Trial]] = defaultdict(list)
         for one in own:
             faults[one.fault, one.fault_class].append(one)
         # The least, if the cluster has grown meanwhile.
         members = {layer.members: min(one.members[layer.members] for one in own) for layer in LAYERS if layer.members}
         order = list(LAYER_OF)
-        ordered = sorted(faults, key=lambda key: (order.index(key[1]), key[0]))
-        made.append(Cluster(name, profile, members, [measured(faults[key]) for key in ordered]))
+        ordered = sorted(faults, key=lambda fault: (order.index(fault[1]), fault[0]))
+        made.append(Cluster(*key, members, [measured(faults[fault]) for fault in ordered]))
     return made
 
 
@@ -467,6 +470,7 @@ def as_json(cluster: Cluster, rows: Sequence[Row], slo: float) -> dict[str, Any]
     return {
         "cluster": cluster.name,
         "profile": cluster.profile,
+        "durability": cluster.durability,
         "members": dict(cluster.members),
         "faults": [
             vars(fault) | {"outages": {k: vars(v) for k, v in fault.outages.items()}} for fault in cluster.faults

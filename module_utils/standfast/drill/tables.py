@@ -52,7 +52,8 @@ def outcome(found: Found, slo: float = SLO) -> str:
 def headline(cluster: Cluster) -> str:
     """Which cluster it is."""
     balancers, databases = cluster.members["addresses"], cluster.members["roles"]
-    return f"{cluster.name}, profile {cluster.profile}, {balancers} balancers, {databases} database hosts"
+    durability = f", durability {cluster.durability}" if cluster.durability else ""
+    return f"{cluster.name}, profile {cluster.profile}{durability}, {balancers} balancers, {databases} database hosts"
 
 
 def measured(cluster: Cluster) -> list[Table]:
