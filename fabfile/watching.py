@@ -299,7 +299,8 @@ def _share(share: float | None) -> Cell:
 
 def notes() -> Iterator[str]:
     """What a reader has to know of the numbers."""
-    yield f"MTTR: bootstrap, from {availability.LEAST_DRILLS} incidents on. MTBF: time in service between them, chi-square."
+    least = availability.LEAST_DRILLS
+    yield f"MTTR: bootstrap and Student's t, from {least} incidents on. MTBF: time in service between them, chi-square."
     yield "Incidents of drills and of planned maintenance count under `with planned` only; >= was not watched throughout."
 
 

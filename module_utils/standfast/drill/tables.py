@@ -174,7 +174,8 @@ def duration(hours: float) -> str:
 def notes(field: Field | None = None) -> Iterator[str]:
     """What a reader has to know of the numbers."""
     confidence = f"{100 * CONFIDENCE:.0f} %"
-    yield f"n: proven drills, failed and losses: of all. Interval: {confidence}, bootstrap of {RESAMPLES} resamples."
+    interval = f"Interval: {confidence}, the wider of a bootstrap of {RESAMPLES} resamples and of Student's t."
+    yield f"n: proven drills, failed and losses: of all. {interval}"
     yield f"Losses: drills that lost acknowledged writes; after none in n, its probability is at most 1 - {TAIL}^(1/n)."
     yield "At most: from the upper ends of all intervals; the error budget counts that. ASSUMED numbers have no interval."
     if UNDRILLED:
