@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,6 +143,36 @@ def test_new_client_that_is_not_served_either_is_a_bad_try(monkeypatch: pytest.M
     Sessions(monkeypatch, "", None, "25006 read-only")
     writes = Writes({"connection": {}, "name": "c", "timeout_s": 30})
     assert [writes.ask() for _ in range(2)] == ["", "25006 read-only"]
+
+
+# Linux has no route to it for TCP, whatever its routes are.
+NO_ROUTE = {"host": "255.255.255.255", "port": 1}
+
+
+def test_connection_that_fails_at_once_is_a_bad_try_and_no_end() -> None:
+    reason = Writes({"connection": NO_ROUTE, "name": "c", "timeout_s": 30}).ask()
+    assert "255.255.255.255" in reason and "unreachable" in reason
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_connection_of_a_drill_that_fails_at_once_is_a_failed_write(
+    keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+    ended = threading.Event()
+
+    def emit(*_: object, **values: Any) -> None:
+        said.append(values)
+        if len(said) == 2:
+            ended.set()
+
+    monkeypatch.setattr(ledger, "emit", emit)
+    monkeypatch.setattr(ledger, "ended", ended)
+    told = {"connection": NO_ROUTE, "drill": "d", "period_s": 0, "timeout_s": 30}
+    ledger.Writer("writer", told, keeps=keeps).run()
+    assert [(one["outcome"], one["client"], "unreachable" in one["reason"]) for one in said] == [
+        ("fail", "writer-1", True)
+    ] * 2
 
 
 def test_ca_file_that_is_not_there_is_a_bad_request_and_no_end(tmp_path: Path) -> None:

@@ -76,19 +76,27 @@ class UnansweredError(Exception):
 
 
 class Session:
-    """One connection, asked through libpq's own asynchronous calls: each wait has a deadline."""
+    """One connection, asked through libpq's own asynchronous calls: each wait has a deadline.
+
+    UnansweredError if there is no connection until then.
+    """
 
     def __init__(self, connection: Mapping[str, Any], deadline: float) -> None:
-        from psycopg import pq  # noqa: PLC0415 - the tests of what needs no database run without it
+        from psycopg import OperationalError, pq  # noqa: PLC0415 - the tests of what needs no database run without it
 
         self._pq = pq
         self._noticed = ""
         text = " ".join(f"{name}={_quoted(value)}" for name, value in connection.items())
         self._server = pq.PGconn.connect_start(text.encode())
         self._server.notice_handler = self._notice
-        self._server.nonblocking = 1
         try:
+            # Refused where the connection has failed already, as without a route.
+            self._server.nonblocking = 1
             self._connect(deadline)
+        except OperationalError as error:
+            reason = self._message() or str(error)
+            self.close()
+            raise UnansweredError(reason) from error
         except Exception:
             self.close()
             raise
