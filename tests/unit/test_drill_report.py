@@ -200,6 +200,23 @@ def test_head_says_what_was_drilled() -> None:
     assert root.findtext(".//h1") == "Drill report: books"
 
 
+def test_bound_of_a_loss_is_of_each_fault_and_of_each_drill_once() -> None:
+    one = [(f"{number}.jsonl", sound(drill=f"a{number}")) for number in range(5)]
+    other = [(f"b{number}.jsonl", sound(drill=f"b{number}", fault="patroni-stop")) for number in range(7)]
+    hole = ("hole.jsonl", void(drill="hole"))
+    text = words(page(judge([*one, *other, *other, one[0], hole])))
+    assert (
+        "No acknowledged write was lost in 12 drills. "
+        "The probability that a drill loses one is per fault at most 45 % (n = 5) to 35 % (n = 7), with 95 % confidence."
+    ) in text
+    assert "at most 45 % (n = 5), with 95 %" in words(page(judge([*one, *one])))
+
+
+def test_drills_that_lost_writes_are_counted_once() -> None:
+    histories = [("a.jsonl", sound(drill="a")), ("b.jsonl", failed(drill="b")), ("copy.jsonl", failed(drill="b"))]
+    assert "Acknowledged writes were lost in 1 of 2 drills." in words(page(judge(histories)))
+
+
 @pytest.mark.parametrize(
     ("events", "said", "shape", "text"),
     [

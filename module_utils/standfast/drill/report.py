@@ -255,6 +255,34 @@ def years(drills: Iterable[Judged]) -> Years:
     )
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Acknowledged writes that were gone. drills: of which that is known. lossy: in which some were. bounds: of the faults with
+    the fewest and the most drills, the number of these, and how probable a loss still is at most after none.
+    """
+
+    drills: int
+    lossy: int
+    bounds: Sequence[tuple[int, float]]
+
+
+def losses(drills: Iterable[Judged]) -> Losses:
+    """Copies of a history count once, and each fault for itself: what one never loses, another one may."""
+    known = {
+        str(drill.history.header.get("drill", drill.name)): drill
+        for drill in drills
+        if "lost" in drill.verdict.figures and (drill.verdict.figures["lost"] or not drill.verdict.voids)
+    }.values()
+    names = ("cluster", "profile", "durability", "fault")
+    numbers = Counter(repr([drill.history.header.get(name) for name in names]) for drill in known).values()
+    ends = sorted({min(numbers), max(numbers)}) if known else []
+    return Losses(
+        len(known),
+        sum(drill.verdict.figures["lost"] > 0 for drill in known),
+        [(number, loss_at_most(number)) for number in ends],
+    )
+
+
 def environment() -> Environment:
     """What templates/ is rendered with, for this report and for that of the restore drills."""
     made = Environment(
@@ -271,11 +299,6 @@ def environment() -> Environment:
 
 def html(drills: Sequence[Judged]) -> str:
     """The report as one file that needs no other."""
-    lost = [
-        drill.verdict.figures["lost"]
-        for drill in drills
-        if drill.verdict.outcome != VOID and "lost" in drill.verdict.figures
-    ]
     text = (
         environment()
         .get_template("report.html.j2")
@@ -287,8 +310,7 @@ def html(drills: Sequence[Judged]) -> str:
             clusters=facts(drills, "cluster"),
             profiles=facts(drills, "profile"),
             seeds=facts(drills, "seed"),
-            lost=lost,
-            loss_bound=loss_at_most(len(lost)) if lost else None,
+            losses=losses(drills),
             confidence=1 - TAIL,
             pause=MARGIN_S,
             years=years(drills),
