@@ -43,7 +43,7 @@ from standfast.drill.availability import (
     worst_outcome,
 )
 from standfast.drill.faults import FAULTS
-from standfast.drill.tables import headline
+from standfast.drill.tables import drills, duration, headline, years
 from standfast.timing import BESIDE, BYSTANDER, PROFILES, bounds
 
 import fabfile
@@ -769,6 +769,20 @@ def test_nothing_is_folded_where_there_is_no_terminal(computed: task.Found) -> N
     for name in DRILLABLE.values():
         assert sum(line.startswith(f"{name} ") for line in lines) == 3
     assert sum(line.startswith("8760 h ") for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(0.001, "3.6 s"), (0.5, "30 min"), (4, "4 h"), (47, "47 h"), (48, "2 d"), (2920, "122 d"), (20000, "2.28 y")],
+)
+def test_duration_has_the_largest_unit_of_which_there_are_two(hours: float, said: str) -> None:
+    assert duration(hours) == said
+
+
+def test_no_two_columns_of_a_report_have_one_name_for_two_things(computed: task.Found) -> None:
+    ((cluster, rows),) = computed
+    names = [set(table.columns) for table in (drills(cluster), years(rows, "writes", 4, 0.9999))]
+    assert not names[0] & names[1]
 
 
 def test_numbers_that_are_assumed_are_called_so(computed: task.Found) -> None:

@@ -706,7 +706,7 @@ def test_resolution_is_said() -> None:
 
 def test_nothing_known_is_no_number() -> None:
     often, shares = (line for line in shown(found(days().lines), 120).splitlines() if line.startswith("writes "))
-    assert often.count("not enough data") == 3 and "at least 240 h" in often
+    assert often.count("not enough data") == 3 and "at least 10 d" in often
     assert shares.count("not enough data") == 1 and shares.count("never down") == 2
 
 

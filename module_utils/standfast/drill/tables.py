@@ -73,7 +73,7 @@ def mend(lack: Lack, options: str = "") -> str:
 
 def drills(cluster: Cluster) -> Table:
     """What was drilled, and what of it counts."""
-    columns = ("fault", "class", "n", "failed", "void", "losses", "at most", "redundant", "counts")
+    columns = ("fault", "class", "n", "failed", "void", "losses", "loss at most", "redundant", "counts")
     return Table(
         Cell("Measured: drills"),
         columns,
@@ -165,7 +165,7 @@ def _down(share: float) -> str:
 def duration(hours: float) -> str:
     """For people."""
     seconds = hours * 3600
-    for name, unit in (("h", 3600), ("min", 60)):
+    for name, unit in (("y", YEAR_H * 3600), ("d", 24 * 3600), ("h", 3600), ("min", 60)):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.3g} s"
