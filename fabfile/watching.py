@@ -16,6 +16,7 @@ from standfast.drill import availability, watch, watcher
 from standfast.drill.availability import BELOW, MET, UNKNOWN, worst_outcome
 from standfast.drill.hosts import Hosts
 from standfast.drill.probes import first_client
+from standfast.drill.refusal import RefusedError
 from standfast.drill.tables import digits, duration, percent
 from standfast.drill.watch import UNPLANNED, Figures, Incident, Watched
 from standfast.drill.watcher import RECORD, Watcher
@@ -58,12 +59,12 @@ def watch_(context: Context, inventory: str = "inventories/lab", period: str = "
         if errors:
             raise InvalidInput(errors)
         known, topology = _cluster(inventory)
-        told = None if stop else watcher.parameters(known, topology, period_s)
+        if stop:
+            _end(inventory, topology)
+            return
+        told = watcher.parameters(known, topology, period_s)
         with _watching(inventory, topology) as here:
-            if told is None:
-                here.remove()
-                print(f"{here.client}: watches no longer; its record stays in {RECORD}")
-                return
+            _refuse_another(here, topology)
             begun = here.place(told)
             states = here.states()
     print(
@@ -164,6 +165,27 @@ def _watching(inventory: str, topology: Mapping[str, Any]) -> Iterator[Watcher]:
     client = first_client(topology)
     with Hosts(Path(inventory)) as hosts:
         yield Watcher(hosts, client)
+
+
+def _end(inventory: str, topology: Mapping[str, Any]) -> None:
+    """On every client: another one may have been the first when it began."""
+    with _watching(inventory, topology) as here:
+        for one in (Watcher(here.hosts, client["name"]) for client in topology["clients"]):
+            was_there = one.is_there()
+            # Also what is left of one that was ended halfway.
+            one.remove()
+            print(
+                f"{one.client}: {f'watches no longer; its record stays in {RECORD}' if was_there else 'did not watch'}"
+            )
+
+
+def _refuse_another(here: Watcher, topology: Mapping[str, Any]) -> None:
+    for client in topology["clients"]:
+        if client["name"] != here.client and Watcher(here.hosts, client["name"]).is_there():
+            raise RefusedError(
+                f"{client['name']}: seen {watcher.UNIT}; expected it on {here.client} alone, the first client; mend: end it with "
+                f"fab availability.watch --stop, which leaves its record, or have {client['name']} first in the inventory"
+            )
 
 
 def print_watched(to: Console, subject: str, found: Watched | None, slo: float) -> None:

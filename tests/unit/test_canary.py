@@ -356,7 +356,7 @@ class Local:
         self.put_modes: dict[str, str] = {}
         for name, text in (("systemctl", SYSTEMCTL), ("journalctl", "#!/bin/sh\necho no such table\n")):
             file = self.root / "bin" / name
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
             file.chmod(0o755)
 
@@ -442,6 +442,25 @@ def test_other_period_is_placed_and_restarted(local: Local, told: dict[str, Any]
     assert here(local).place(told)
     assert here(local).place({**told, "period_s": 5.0})
     assert local.log.count("restart standfast-watch.service") == 2
+
+
+def test_canary_of_which_nobody_came_to_the_restart_is_restarted(
+    local: Local, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert here(local).place(told)
+    other = {**told, "period_s": 5.0}
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        patch.setattr(local, "shell", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            here(local).place(other)
+    assert local.log.count("restart standfast-watch.service") == 1
+    assert here(local).place(other)
+    assert local.log.count("restart standfast-watch.service") == 2
+    assert not here(local).place(other)
 
 
 @pytest.mark.parametrize("lost", ["active", "enabled"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from invoke.context import Context
 from invoke.exceptions import Exit
 from rich.console import Console
-from standfast.drill import watch
+from standfast.drill import watch, watcher
 from standfast.drill.availability import BELOW, MET, UNKNOWN, field_mtbf, outage
 from standfast.drill.hosts import HostError
 from standfast.drill.lock import LONGEST_S
@@ -625,9 +625,44 @@ def test_service_that_is_away_at_the_beginning_is_said(local: Local, capsys: pyt
 
 
 def test_end_says_where_the_record_is(local: Local, capsys: pytest.CaptureFixture[str]) -> None:
+    local.put("client1", watcher.UNIT_PATH, "")
+    for said in ("watches no longer; its record stays in /var/lib/standfast-watch", "did not watch"):
+        task.watch_(Context(), inventory=LAB, stop=True)
+        assert capsys.readouterr().out == f"client1: {said}\n"
+    assert not list((local.root / "etc").rglob("*watch*"))
+
+
+@pytest.fixture
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Local]:
+    """Two clients, each in a folder of its own; the unit is on the second."""
+    made = {name: Local(tmp_path / name) for name in ("client1", "client2")}
+
+    class Hosts(Local):
+        def run(self, name: str, *given: Any, **options: Any) -> str:
+            return made[name].run(name, *given, **options)
+
+        def put(self, name: str, *given: Any, **options: Any) -> None:
+            made[name].put(name, *given, **options)
+
+    monkeypatch.setattr(task, "Hosts", lambda _: Hosts(tmp_path / "all"))
+    made["client2"].put("client2", watcher.UNIT_PATH, "")
+    lacking(monkeypatch, clients=[{"name": name} for name in made])
+    return made
+
+
+def test_canary_of_another_client_is_ended_too(both: dict[str, Local], capsys: pytest.CaptureFixture[str]) -> None:
     task.watch_(Context(), inventory=LAB, stop=True)
-    assert "its record stays in /var/lib/standfast-watch" in capsys.readouterr().out
-    assert not (local.root / "etc").exists()
+    assert [line.split(";")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "client1: did not watch",
+        "client2: watches no longer",
+    ]
+    assert "disable --quiet --now standfast-watch.service" in both["client2"].log
+
+
+def test_canary_of_another_client_keeps_this_one_from_beginning(both: dict[str, Local]) -> None:
+    refused = exit_of(task.watch_)
+    assert refused.code == 3 and not both["client1"].put_modes
+    assert "client2: seen standfast-watch.service; expected it on client1 alone" in str(refused.message)
 
 
 def test_plan_begins_and_ends(local: Local, capsys: pytest.CaptureFixture[str]) -> None:

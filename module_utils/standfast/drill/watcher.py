@@ -23,6 +23,8 @@ UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 PROGRAMS = "/usr/local/lib/standfast-watch"
 SECRETS = "/etc/standfast-watch"
 PARAMETERS = f"{SECRETS}/canary.json"
+# What the canary was last restarted with: the files alone may be newer, if nobody came to the restart.
+STAMP = f"{SECRETS}/restarted"
 RECORD = "/var/lib/standfast-watch"
 PLANS = f"{RECORD}/plans.jsonl"
 # Oldest lines first.
@@ -130,12 +132,12 @@ class Watcher:
     def place(self, told: Mapping[str, Any]) -> bool:
         """Have it run with these parameters, now and after every boot; whether that was not so already."""
         wanted = files(told)
+        digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, (text, _) in wanted.items()}
+        stamp = json.dumps(digests, indent=2) + "\n"
+        digests[STAMP] = hashlib.sha256(stamp.encode()).hexdigest()
         # Whoever restarts it needlessly makes a hole in the record.
-        seen = self.hosts.run(self.client, ["sha256sum", *wanted], check=False).splitlines()
-        there = {path: digest for digest, _, path in (line.partition("  ") for line in seen)}
-        changed = any(
-            there.get(path) != hashlib.sha256(text.encode()).hexdigest() for path, (text, _) in wanted.items()
-        )
+        seen = self.hosts.run(self.client, ["sha256sum", *digests], check=False).splitlines()
+        changed = {path: digest for digest, _, path in (line.partition("  ") for line in seen)} != digests
         for path, (text, mode) in wanted.items() if changed else ():
             self.hosts.put(self.client, path, text, mode=mode)
         begun = changed or not self._is_active()
@@ -143,7 +145,12 @@ class Watcher:
             self.hosts.shell(
                 self.client, f"systemctl daemon-reload\nsystemctl enable --quiet {UNIT}\nsystemctl restart {UNIT}"
             )
+            self.hosts.put(self.client, STAMP, stamp, mode="0600")
         return begun
+
+    def is_there(self) -> bool:
+        """Whether its unit is on this host, running or not."""
+        return self.hosts.shell(self.client, f"if test -e {UNIT_PATH}; then echo yes; fi").strip() == "yes"
 
     def _is_active(self) -> bool:
         asked = f"if systemctl is-active --quiet {UNIT} && systemctl is-enabled --quiet {UNIT}; then echo yes; fi"
