@@ -138,7 +138,11 @@ class Advertisement:
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen on one host. `answers`: virtual address -> the MAC that answered for it."""
+    """What was seen on one host.
+
+    answers: virtual address -> the MAC that answered for it. trusted: the certificates, as PEM text, of the
+    authority that the host was certified by, "" before its first deploy.
+    """
 
     root: bool
     systemd: bool
@@ -154,6 +158,7 @@ class Observation:
     answers: Mapping[str, str]
     advertisements: tuple[tuple[str, Advertisement], ...]
     calendars: tuple[Calendar, ...] = ()
+    trusted: str = ""
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -564,7 +569,7 @@ def ask(calendar: Calendar) -> Calendar:
     return replace(calendar, elapses=parse_calendar(done.stdout))
 
 
-def observe(expected: Expectation, calendars: Sequence[Calendar] = ()) -> Observation:
+def observe(expected: Expectation, calendars: Sequence[Calendar], ca_file: Path) -> Observation:
     """Look at this host; before its first deploy also measure its disk and listen to its network for some seconds."""
     links = parse_links(run(["ip", "-json", "address", "show"]))
     listeners = tuple(
@@ -602,6 +607,7 @@ def observe(expected: Expectation, calendars: Sequence[Calendar] = ()) -> Observ
         answers=answers,
         advertisements=advertisements,
         calendars=tuple(map(ask, calendars)),
+        trusted=files.read(ca_file),
     )
 
 
