@@ -38,7 +38,11 @@ def answer(*carried: str, settled: bool = True) -> dict[str, Any]:
 
 
 def play(
-    folder: Path, tasks: list[dict[str, Any]], answers: dict[str, list[dict[str, Any]]], *arguments: str, **variables: Any
+    folder: Path,
+    tasks: list[dict[str, Any]],
+    answers: dict[str, list[dict[str, Any]]],
+    *arguments: str,
+    **variables: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run tasks on two balancers."""
     (folder / "actions").mkdir()
@@ -51,12 +55,13 @@ def play(
     inventory = {
         "answers": answers,
         "ansible_connection": "local",
-        "topology": {"virtual_addresses": [{"address": VIP}]},
-        "keepalived_virtual_addresses": [{"address": VIP}],
-        "keepalived_balancers": [
-            {"name": "balancer1", "address": "10.20.0.11"},
-            {"name": "balancer2", "address": "10.20.0.12"},
-        ],
+        "topology": {
+            "virtual_addresses": [{"address": VIP}],
+            "balancers": [
+                {"name": "balancer1", "address": "10.20.0.11"},
+                {"name": "balancer2", "address": "10.20.0.12"},
+            ],
+        },
     }
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder / "hosts.yml")]
     return subprocess.run(
@@ -79,3 +84,49 @@ def test_handover_from_a_balancer_that_is_not_there_is_refused(tmp_path: Path, n
     refusal = f"handover_from: seen {named}; expected one of the balancers that this run reaches, balancer1, balancer2;"
     assert (refusal in " ".join(done.stdout.split())) == bool(code)
     assert not code or not (tmp_path / "actions/balancer1").exists(), "nothing comes before the refusal"
+
+
+HOLDERS = ROOT / "playbooks/tasks/virtual_address_holders.yml"
+SETTLING = answer(settled=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "arguments", "refused"),
+    [
+        pytest.param([answer(VIP)], [answer()], (), "", id="one holder"),
+        pytest.param([SETTLING, answer(VIP)], [answer()], (), "", id="one holder after a while"),
+        pytest.param(
+            [answer(VIP)], [answer(VIP)], (), "seen 10.20.0.100, 10.20.0.100 held by balancer1, balancer2", id="two"
+        ),
+        pytest.param([answer(VIP)], [answer(VIP)], ("--check",), "112 (VRRP) pass between", id="two, check run"),
+        pytest.param([answer()], [answer()], (), "seen none held by", id="nobody"),
+        pytest.param([SETTLING], [SETTLING], ("--check",), "", id="check run of a first deploy"),
+        pytest.param([answer()], [], ("--limit", "balancer1"), "", id="the other one is not asked"),
+    ],
+)
+def test_every_address_has_one_holder(
+    tmp_path: Path, first: list[Any], second: list[Any], arguments: tuple[str, ...], refused: str
+) -> None:
+    done = play(
+        tmp_path,
+        [{"ansible.builtin.import_tasks": str(HOLDERS)}],
+        {"balancer1": first, "balancer2": second},
+        *arguments,
+    )
+    assert done.returncode == (2 if refused else 0), done.stdout + done.stderr
+    assert refused in " ".join(done.stdout.split())
+    assert "changed=0" in done.stdout
+
+
+def test_balancer_without_its_haproxy_does_not_stop_the_run(tmp_path: Path) -> None:
+    """It finds no place, and holds nothing."""
+    tasks = yaml.safe_load(HOLDERS.read_text(encoding="utf-8").replace("delay: 1", "delay: 0"))
+    done = play(tmp_path, tasks, {"balancer1": [answer(VIP)], "balancer2": [SETTLING]})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len((tmp_path / "actions/balancer2").read_text(encoding="utf-8")) == 13
+
+
+@pytest.mark.parametrize("playbook", ["keepalived", "vip_handover"])
+def test_playbook_ends_with_a_look_at_the_holders(playbook: str) -> None:
+    *_, last = yaml.safe_load((ROOT / f"playbooks/{playbook}.yml").read_text(encoding="utf-8"))[-1]["tasks"]
+    assert (ROOT / "playbooks" / last["ansible.builtin.import_tasks"]).samefile(HOLDERS)
