@@ -9,7 +9,8 @@ module: host_check
 short_description: Look at a host before anything is changed on it
 description:
   - Reports what M(host_verdict) judges over all hosts, namely distribution, interfaces and addresses, free disk and memory, processes
-    on the ports that the host's functions need, the authority that it trusts, and where the SSH connection comes from.
+    on the ports that the host's functions need, clusters of PostgreSQL that Debian starts at boot, the authority that the
+    host trusts, and where the SSH connection comes from.
   - On a host that is not deployed yet it also measures how long a write takes to reach the disk (members of etcd, at
     most 3 seconds), asks the network who has the virtual addresses, and listens for VRRP advertisements (balancers,
     4 seconds).
