@@ -9,7 +9,8 @@ module: host_check
 short_description: Look at a host before anything is changed on it
 description:
   - Reports what M(host_verdict) judges over all hosts, namely distribution, interfaces and addresses, free disk and memory, processes
-    on the ports that the host's functions need, and where the SSH connection comes from.
+    on the ports that the host's functions need, clusters of PostgreSQL that Debian starts at boot, the authority that the
+    host trusts, and where the SSH connection comes from.
   - On a host that is not deployed yet it also measures how long a write takes to reach the disk (members of etcd, at
     most 3 seconds), asks the network who has the virtual addresses, and listens for VRRP advertisements (balancers,
     4 seconds).
@@ -34,6 +35,10 @@ options:
     type: list
     elements: dict
     default: []
+  ca_file:
+    description: Where the host keeps the certificate of the authority that it trusts.
+    type: path
+    default: /etc/standfast/pki/ca.crt
 author:
   - standfast
 attributes:
@@ -81,6 +86,8 @@ ansible_facts:
       sample: [adduser, apt]
 """
 
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.standfast.host_check import Expectation, as_result, installed_packages, observe
 from ansible.module_utils.standfast.systemd import Calendar
@@ -93,12 +100,14 @@ def main() -> None:
             "ports": {"type": "list", "elements": "dict", "required": True},
             "virtual_addresses": {"type": "list", "elements": "dict", "required": True},
             "calendars": {"type": "list", "elements": "dict", "default": []},
+            "ca_file": {"type": "path", "default": "/etc/standfast/pki/ca.crt"},
         },
         supports_check_mode=True,
     )
     expected = Expectation.of(module.params["host"], module.params["ports"], module.params["virtual_addresses"])
     try:
-        seen = observe(expected, [Calendar.of(event) for event in module.params["calendars"]])
+        calendars = [Calendar.of(event) for event in module.params["calendars"]]
+        seen = observe(expected, calendars, Path(module.params["ca_file"]))
         packages = installed_packages()
     except (OSError, ValueError) as error:
         module.fail_json(

@@ -11,8 +11,8 @@ module: host_verdict
 short_description: Judge what host_check saw on all hosts of the play
 description:
   - Compares what M(host_check) registered as C(__host_check) on each host with the topology, and the hosts with each
-    other, and fails with all errors at once. Hosts that did not answer are named; they do not hide the others' errors
-    and stop the run only when too few are left to work with.
+    other, and the authority that they trust with the control machine's, and fails with all errors at once. Hosts that did
+    not answer are named; they do not hide the others' errors and stop the run only when too few are left to work with.
   - Runs on the control machine only and contacts no host. It changes nothing, in check mode and out of it.
 author:
   - standfast

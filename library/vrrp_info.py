@@ -58,6 +58,13 @@ answering:
   type: bool
   returned: success
   sample: true
+settled:
+  description:
+    - Whether each address of O(virtual_addresses) has an instance, and each instance has been for some seconds either
+      master, with its addresses on the host, or backup, and has heard a master.
+  type: bool
+  returned: success
+  sample: true
 carried:
   description: Each virtual address that the host has, and the interface that carries it.
   type: dict
@@ -92,6 +99,7 @@ checks:
       passes: true
 """
 
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -119,7 +127,8 @@ def main() -> None:
         module.fail_json(
             msg=f"keepalived's state: {error}; run the module as root, and look at `systemctl status keepalived`"
         )
-    module.exit_json(changed=False, **host.as_json())
+    settled = vrrp.settled(host, module.params["virtual_addresses"], time.time())
+    module.exit_json(changed=False, settled=settled, **host.as_json())
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ library, which a host that was never provisioned does not have yet; `available` 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from .errors import InputError
 
 try:
     from cryptography import x509
@@ -340,7 +343,43 @@ def is_stranger(installed: str, bundle: str) -> bool:
         first = read_certificates(installed)[0]
     except CertificateError:
         return False
-    return first not in read_certificates(bundle)
+    return not bundle or first not in read_certificates(bundle)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the control machine would have a host trust: the content of ca.crt, "" without an authority, and where from."""
+
+    origin: str
+    bundle: str
+
+
+def unknown_authorities(installed: Mapping[str, str], wanted: Mapping[str, Trust]) -> Iterator[InputError]:
+    """Hosts that another control machine has certified: one without its secrets would make new passwords, too.
+
+    :param installed: host -> the content of its ca.crt, "" without one.
+    """
+    strangers: dict[tuple[x509.Certificate, Trust], list[str]] = {}
+    for host, pem in installed.items():
+        trust = wanted[host]
+        # What cannot be read at all is role certificates' to judge.
+        if is_stranger(pem, trust.bundle):
+            strangers.setdefault((read_certificates(pem)[0], trust), []).append(host)
+    for (theirs, trust), hosts in strangers.items():
+        ours = describe_authority(read_certificates(trust.bundle)[0]) if trust.bundle else "no authority"
+        yield InputError(
+            trust.origin,
+            f"{ours}, while {', '.join(hosts)} {'trusts' if len(hosts) == 1 else 'trust'} {describe_authority(theirs)}",
+            "the authority that has certified them",
+            "put secrets/ from the inventory on the control machine that deployed them in the place of this one's, or set"
+            " the variables of your vault; 'Replacing the authority' in the README of role certificates is the way to"
+            " a new one",
+        )
+
+
+def describe_authority(certificate: x509.Certificate) -> str:
+    """Its subject and what tells it from another of the same name."""
+    return f"{describe_name(certificate.subject)}, serial {certificate.serial_number:x}"
 
 
 def describe_name(name: x509.Name) -> str:

@@ -39,6 +39,8 @@ FSYNC_BYTES = 2300  # etcd, docs/op-guide/hardware and the fio test it recommend
 # Three advertisements of a foreign group at VRRPv2's usual second, and one skew.
 LISTEN_SECONDS = 4.0
 ARP_SECONDS = 0.5
+# The version whose packages a database host has, or will have.
+POSTGRESQL_VERSION = "17"
 # Enough for the week of any event that comes on some of its days.
 CALENDAR_ITERATIONS = 16
 # The time of day is the host's: two days may lie an hour closer.
@@ -127,6 +129,20 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class DebianCluster:
+    """A cluster of postgresql-common that every boot starts."""
+
+    version: str
+    name: str
+    port: int
+
+    @property
+    def unit(self) -> str:
+        """The unit that postgresql-common's generator enables."""
+        return f"postgresql@{self.version}-{self.name}.service"
+
+
+@dataclass(frozen=True)
 class Advertisement:
     """A VRRP advertisement that was heard."""
 
@@ -138,7 +154,11 @@ class Advertisement:
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen on one host. `answers`: virtual address -> the MAC that answered for it."""
+    """What was seen on one host.
+
+    answers: virtual address -> the MAC that answered for it. trusted: the certificates, as PEM text, of the
+    authority that the host was certified by, "" before its first deploy.
+    """
 
     root: bool
     systemd: bool
@@ -154,6 +174,8 @@ class Observation:
     answers: Mapping[str, str]
     advertisements: tuple[tuple[str, Advertisement], ...]
     calendars: tuple[Calendar, ...] = ()
+    trusted: str = ""
+    clusters: tuple[DebianCluster, ...] = ()
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -174,6 +196,18 @@ def parse_os_release(text: str) -> tuple[str, str, str]:
 def parse_packages(text: str) -> list[str]:
     """The installed packages in /var/lib/dpkg/status, by name."""
     return re.findall(r"^Package: (\S+)\nStatus: \S+ ok installed$", text, re.MULTILINE)
+
+
+def parse_start(text: str) -> str:
+    """auto, manual or disabled, in start.conf; as postgresql-common's generator reads it."""
+    words = (line.partition("#")[0].strip() for line in text.splitlines())
+    return "\n".join(filter(None, words))
+
+
+def parse_postgresql_port(text: str) -> int:
+    """The port in postgresql.conf, where the last line counts."""
+    found = re.findall(r"^[ \t]*port(?:[ \t]*=[ \t]*|[ \t]+)'?([0-9]+)", text, re.MULTILINE | re.IGNORECASE)
+    return int(found[-1]) if found else 5432
 
 
 def parse_links(text: str) -> tuple[Link, ...]:
@@ -417,6 +451,8 @@ def _judge_ports(expected: Expectation, seen: Observation) -> Iterator[InputErro
         service, unit = expected.ports.get(listener.port, ("", ""))
         if not service or service == "ssh" or listener.unit == unit:
             continue
+        if any(cluster.unit == listener.unit for cluster in seen.clusters):
+            continue
         who = f"{listener.process or 'an unknown process'}" + (f" of {listener.unit}" if listener.unit else "")
         yield InputError(
             f"{at} (port {listener.port})",
@@ -424,6 +460,16 @@ def _judge_ports(expected: Expectation, seen: Observation) -> Iterator[InputErro
             f"a free port for {service}",
             f"stop and disable {listener.unit or listener.process or 'it'}, or give {service} another port",
         )
+    for cluster in seen.clusters:
+        if cluster.port in expected.ports:
+            folder = f"/etc/postgresql/{cluster.version}/{cluster.name}"
+            yield InputError(
+                f"{at} (port {cluster.port})",
+                f"PostgreSQL's cluster {cluster.version}/{cluster.name}, which every boot starts on it",
+                f"a free port for {expected.ports[cluster.port][0]}",
+                f"`pg_dropcluster --stop {cluster.version} {cluster.name}` if nobody needs it; else write manual into"
+                f" {folder}/start.conf and stop it, or another port into {folder}/postgresql.conf and restart it",
+            )
     if seen.ssh_port is not None and seen.ssh_port != expected.ssh_port:
         yield InputError(
             f"{at}.ssh_port",
@@ -564,7 +610,7 @@ def ask(calendar: Calendar) -> Calendar:
     return replace(calendar, elapses=parse_calendar(done.stdout))
 
 
-def observe(expected: Expectation, calendars: Sequence[Calendar] = ()) -> Observation:
+def observe(expected: Expectation, calendars: Sequence[Calendar], ca_file: Path) -> Observation:
     """Look at this host; before its first deploy also measure its disk and listen to its network for some seconds."""
     links = parse_links(run(["ip", "-json", "address", "show"]))
     listeners = tuple(
@@ -602,12 +648,29 @@ def observe(expected: Expectation, calendars: Sequence[Calendar] = ()) -> Observ
         answers=answers,
         advertisements=advertisements,
         calendars=tuple(map(ask, calendars)),
+        trusted=files.read(ca_file),
+        clusters=tuple(clusters_of_boot(Path("/etc/postgresql"), Path("/usr/lib/postgresql"))),
     )
 
 
 def installed_packages() -> list[str]:
     """This host's packages by name, none on a host without dpkg."""
     return parse_packages(files.read(Path("/var/lib/dpkg/status")))
+
+
+def clusters_of_boot(configurations: Path, programs: Path) -> Iterator[DebianCluster]:
+    """Debian's clusters that come with every boot, however they were stopped: a generator enables them again."""
+    for main in sorted(configurations.glob("*/*/postgresql.conf")):
+        folder, version = main.parent, main.parts[-3]
+        start = folder / "start.conf"
+        has_program = version == POSTGRESQL_VERSION or (programs / version / "bin/postgres").exists()
+        if has_program and (not start.exists() or parse_start(_text(start)) == "auto"):
+            settings = [main, *sorted((folder / "conf.d").glob("*.conf"))]
+            yield DebianCluster(version, folder.name, parse_postgresql_port("\n".join(map(_text, settings))))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _deployed(expected: Expectation) -> bool:
@@ -787,6 +850,7 @@ def from_result(data: Mapping[str, Any]) -> Observation:
             "system": tuple(data["system"]),
             "links": tuple(Link(**{**link, "networks": tuple(link["networks"])}) for link in data["links"]),
             "listeners": tuple(Listener(**listener) for listener in data["listeners"]),
+            "clusters": tuple(DebianCluster(**cluster) for cluster in data["clusters"]),
             "advertisements": tuple((interface, Advertisement(**heard)) for interface, heard in data["advertisements"]),
             "calendars": tuple(map(Calendar.of, data["calendars"])),
         }

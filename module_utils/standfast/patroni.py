@@ -618,6 +618,15 @@ def access_rules(
 MIB_PER_GIB = 1024
 
 
+def counted_memory(total_mib: int) -> int:
+    """The host's memory in sixteenths of the next power of two, in MiB: what PostgreSQL's memory is derived from.
+
+    MemTotal changes by some MiB with a kernel or a balloon, and a changed shared_buffers asks for a restart.
+    """
+    step = max((1 << (total_mib - 1).bit_length()) // 16, 1)
+    return total_mib // step * step
+
+
 def memory_parameters(memory_mib: int) -> dict[str, str]:
     """PostgreSQL's memory from the host's, in its own notation.
 

@@ -51,6 +51,7 @@ CLUSTER_VARIABLES = (
     "drills_password",
     "haproxy_services",
     "postgresql_databases",
+    "postgresql_client_ranges",
     "pgbackrest_second_repository",
     *PORTS,
     *(switch for switch, _ in SWITCHES.values()),

@@ -260,9 +260,13 @@ def derive(inventory: RawInventory) -> Topology:
         name: Reader(variables, f"hosts.{name}", errors).port("ssh_port", SSH_PORT)
         for name, variables in inventory.hosts.items()
     }
-    client_ranges = _ranges(reader, "client_ranges", required=True)
-    management_ranges = _ranges(reader, "management_ranges", required=False)
-    management_ports = _management_ports(reader)
+    direct = reader.get("postgresql_client_ranges") not in (MISSING, [])
+    admitted = _Admitted(
+        clients=_ranges(reader, "client_ranges", required=True),
+        database_clients=_ranges(reader, "postgresql_client_ranges", required=True) if direct else (),
+        managers=_ranges(reader, "management_ranges", required=False),
+        management_ports=_management_ports(reader),
+    )
     virtual_addresses = _virtual_addresses(reader, groups, peers, interfaces)
     services = read_services(reader, groups, {name: peer.address for name, peer in peers.items()})
     _unique_names(cluster_name, groups, virtual_addresses, errors)
@@ -291,9 +295,7 @@ def derive(inventory: RawInventory) -> Topology:
                 ports,
                 ssh_ports[name],
                 services,
-                client_ranges,
-                management_ranges,
-                management_ports,
+                admitted,
             ),
         )
         for name, peer in peers.items()
@@ -782,6 +784,16 @@ def _reload_units(functions: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(unit for function in functions for unit in units.get(function, ())))
 
 
+@dataclass(frozen=True)
+class _Admitted:
+    """Networks that the user names, and the ports of the managers' own programs."""
+
+    clients: tuple[str, ...]
+    database_clients: tuple[str, ...]
+    managers: tuple[str, ...]
+    management_ports: tuple[int, ...]
+
+
 def _firewall(
     host: Peer,
     functions: Sequence[str],
@@ -789,9 +801,7 @@ def _firewall(
     ports: Mapping[str, int],
     ssh_port: int,
     services: Sequence[Service],
-    client_ranges: Sequence[str],
-    management_ranges: Sequence[str],
-    management_ports: Sequence[int],
+    admitted: _Admitted,
 ) -> tuple[Rule, ...]:
     """What `host` lets in, and from whom; everything else is refused."""
 
@@ -804,9 +814,9 @@ def _firewall(
         )
 
     def rules() -> Iterator[Rule]:
-        yield Rule("ssh", "tcp", (ssh_port,), tuple(management_ranges) or ANYWHERE)
-        if management_ports:
-            yield Rule("management", "tcp", tuple(management_ports), tuple(management_ranges))
+        yield Rule("ssh", "tcp", (ssh_port,), admitted.managers or ANYWHERE)
+        if admitted.management_ports:
+            yield Rule("management", "tcp", admitted.management_ports, admitted.managers)
         if "balancer" in functions:
             public = [ports["haproxy_postgresql_primary_port"], ports["haproxy_postgresql_replica_port"]]
             for service in services:
@@ -818,20 +828,18 @@ def _firewall(
                 # The other balancer may hold the address that a check on this one dials. Without clients of its
                 # own, the cluster is tried out from a database host (playbooks/smoke.yml).
                 (
-                    *client_ranges,
+                    *admitted.clients,
                     *hosts("clients", "applications", "balancers", *(() if members["clients"] else ("databases",))),
                 ),
             )
             # Whoever manages the hosts; without such a list, at most those who use the services.
             if "haproxy_stats_port" in ports:
-                yield Rule(
-                    "statistics", "tcp", (ports["haproxy_stats_port"],), tuple(management_ranges or client_ranges)
-                )
+                yield Rule("statistics", "tcp", (ports["haproxy_stats_port"],), admitted.managers or admitted.clients)
             yield Rule("vrrp", "vrrp", (), hosts("balancers"))
         if "database" in functions:
             # The backup host writes the witness.
             sources = hosts("balancers", "databases", "clients", "backups")
-            yield Rule("postgresql", "tcp", (ports["postgresql_port"],), sources)
+            yield Rule("postgresql", "tcp", (ports["postgresql_port"],), (*sources, *admitted.database_clients))
             # Health checks, members among each other, and the backup host, which asks who leads.
             yield Rule(
                 "patroni", "tcp", (ports["postgresql_restapi_port"],), hosts("balancers", "databases", "backups")

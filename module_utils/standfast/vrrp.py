@@ -26,6 +26,8 @@ SIGJSON = signal.SIGRTMIN + 2
 # its signals from a file descriptor, so that they are blocked.
 HANDLED = ("SigBlk", "SigIgn", "SigCgt")
 POLL_SECONDS = 0.01
+# Longer than two holders that hear each other need to agree: an advertisement's interval, 1 s at most here.
+STEADY_SECONDS = 2.0
 
 SCRIPT = re.compile(r"^ VRRP Script = (.+)$")
 STATUS = re.compile(r"^ {3}Status = (GOOD|BAD)$")
@@ -159,6 +161,26 @@ def problems(host: Host) -> Iterator[str]:
             if (instance.state == "master") != (address in host.carried):
                 has = "has" if address in host.carried else "lacks"
                 yield f"{instance.name} is in state {instance.state}, and the host {has} {address}"
+
+
+def settled(host: Host, wanted: Sequence[str], now: float) -> bool:
+    """Whether every wanted address has an instance that has found its place: a holder, or a backup that has heard one.
+
+    After a start none has: it waits for its checks, then for a holder, and takes the address when it hears none. After a
+    reload two may hold one until they hear each other.
+    """
+    configured = {address for instance in host.instances for address in instance.addresses}
+    return (
+        host.answering and configured.issuperset(wanted) and all(_has_place(host, one, now) for one in host.instances)
+    )
+
+
+def _has_place(host: Host, instance: Instance, now: float) -> bool:
+    if now - instance.last_transition < STEADY_SECONDS:
+        return False
+    if instance.state == "master":
+        return all(address in host.carried for address in instance.addresses)
+    return instance.state == "backup" and instance.adverts_received > 0
 
 
 # -- asking -------------------------------------------------------------------------------------

@@ -141,8 +141,7 @@ def _refusal(variable: str, seen: str, expected: str, mend: str) -> AnsibleActio
 def _other_authority(installed: str, authority: Authority) -> AnsibleActionFail:
     return _refusal(
         "ca_certificate",
-        f"{certificates.describe_name(authority.issuer.subject)}, serial"
-        f" {authority.issuer.serial_number:x}, but this host trusts another authority:\n"
+        f"{certificates.describe_authority(authority.issuer)}, but this host trusts another authority:\n"
         + certificates.describe(installed),
         "the authority that certified this cluster, or that one among trusted_certificates",
         "use the right authority, or follow 'Replacing the authority' in the README of role certificates",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
-from standfast import host_check
-from standfast.errors import InvalidInput
+from standfast import certificates, host_check, pki
+from standfast.certificates import Trust
+from standfast.errors import InputError, InvalidInput
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -37,8 +41,28 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         }
         unreachable = [name for name in hosts if name not in seen and name not in failed]
         errors, warnings = host_check.verdict(variables["topology"], seen, unreachable, failed)
+        try:
+            wanted = {name: _wanted_trust(hosts[name]) for name in seen}
+            errors += certificates.unknown_authorities({name: one.trusted for name, one in seen.items()}, wanted)
+        except certificates.CertificateError as error:
+            errors.append(
+                InputError("certificates_ca_directory", str(error), "an authority", "put its files back as they were")
+            )
         result.update(changed=False, warnings=warnings, unreachable_hosts=unreachable)
         if errors:
             invalid = InvalidInput(errors)
             result.update(failed=True, msg=invalid.report("The hosts have", "nothing was changed on any of them"))
         return result
+
+
+def _wanted_trust(variables: Mapping[str, Any]) -> Trust:
+    """What role certificates would have a host trust, with the role's default for the folder."""
+    given = variables.get("certificates_ca_certificate")
+    folder = variables.get("certificates_ca_directory") or f"{variables['inventory_dir']}/secrets/ca"
+    directory = Path(os.path.expandvars(folder)).expanduser()
+    authority = certificates.read_authority(given, None) if given else pki.stored_authority(directory)
+    also_trusted = tuple(variables.get("certificates_trusted_certificates") or ())
+    return Trust(
+        "certificates_ca_certificate" if given else f"certificates_ca_directory ({directory})",
+        certificates.trust_bundle(authority, also_trusted) if authority else "",
+    )

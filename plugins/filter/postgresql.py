@@ -40,7 +40,7 @@ def host_parameters(
     facts: Mapping[str, Any], data_directory: str, memory_mb: int, declared: Mapping[str, Any]
 ) -> dict[str, str]:
     """PostgreSQL parameters that follow from the host's memory and disk, without those that are declared."""
-    sizes = patroni.memory_parameters(memory_mb or int(facts["memtotal_mb"]))
+    sizes = patroni.memory_parameters(memory_mb or patroni.counted_memory(int(facts["memtotal_mb"])))
     sizes["max_slot_wal_keep_size"] = patroni.slot_wal_limit(data_directory, facts.get("mounts", ()))
     return {name: value for name, value in sizes.items() if name not in declared}
 

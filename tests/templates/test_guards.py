@@ -156,6 +156,14 @@ def test_firewall_drops_what_no_rule_admits() -> None:
         assert ports and not unlimited, (host, unlimited)
 
 
+def test_firewall_lets_in_what_keeps_a_host_in_its_groups() -> None:
+    """Where a switch snoops, who answers no listener query gets no neighbour solicitation: its IPv6 dies."""
+    for host, text in texts("firewall", "any", "/etc/nftables.standfast.conf").items():
+        [rule] = [line.strip() for line in text.splitlines() if "mld-listener-query" in line]
+        assert re.fullmatch(r"icmpv6 type \{ [a-z0-9, -]+ \} ip6 saddr fe80::/10 accept", rule), host
+        assert text.index(rule) < text.index("meta pkttype { broadcast, multicast } drop"), host
+
+
 # -- PostgreSQL --------------------------------------------------------------------------------------
 
 

@@ -155,6 +155,38 @@ def test_host_of_another_authority_is_a_stranger(ca: Authority) -> None:
     assert not certificates.is_stranger("", ca.pem)
 
 
+@pytest.mark.parametrize(
+    ("known", "also_trusted", "refused"),
+    [
+        pytest.param(None, (), True, id="no secrets here"),
+        pytest.param("other", (), True, id="secrets made anew"),
+        pytest.param("first", (), False, id="the one that deployed"),
+        pytest.param("first", ("other",), False, id="replacing, first run"),
+        pytest.param("other", ("first",), False, id="replacing, second run"),
+    ],
+)
+def test_control_machine_must_know_the_hosts_authority(
+    ca: Authority, known: str | None, also_trusted: tuple[str, ...], refused: bool
+) -> None:
+    pem = {"first": ca.pem, "other": authority().pem}
+    bundle = certificates.trust_bundle(
+        certificates.read_authority(pem[known], None), tuple(pem[name] for name in also_trusted)
+    ) if known else ""  # fmt: skip
+    trust = certificates.Trust("certificates_ca_directory (secrets/ca)", bundle)
+    installed = {"db1": ca.pem, "db2": ca.pem, "replaced": "", "damaged": "rubbish"}
+    errors = list(certificates.unknown_authorities(installed, dict.fromkeys(installed, trust)))
+    assert len(errors) == refused
+    for error in errors:
+        assert error.variable == "certificates_ca_directory (secrets/ca)"
+        assert error.seen.startswith("CN=lab CA, serial" if known else "no authority")
+        assert f"while db1, db2 trust {certificates.describe_authority(ca.issuer)}" in error.seen
+        assert "the variables of your vault" in error.mend
+
+
+def test_no_host_trusts_anything_before_the_first_deploy() -> None:
+    assert not list(certificates.unknown_authorities({"db1": ""}, {"db1": certificates.Trust("x", "")}))
+
+
 def test_description_shows_names_and_no_key(issued: str) -> None:
     shown = certificates.describe(issued)
     assert "subject: CN=db1" in shown

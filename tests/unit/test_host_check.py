@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from standfast.host_check import (
     Advertisement,
+    DebianCluster,
     Expectation,
     Link,
     Listener,
@@ -18,6 +19,7 @@ from standfast.host_check import (
     address_tail,
     arp_probe,
     as_result,
+    clusters_of_boot,
     from_result,
     judge,
     neighbour_solicitation,
@@ -28,6 +30,7 @@ from standfast.host_check import (
     parse_neighbour_advertisement,
     parse_os_release,
     parse_packages,
+    parse_postgresql_port,
     parse_ssh_connection,
     parse_unit,
     percentile,
@@ -125,6 +128,41 @@ def test_only_packages_that_are_installed_are_read() -> None:
         ]
     )
     assert parse_packages(status) == ["etcd-server", "libc6"]
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("#port = 5433\nport = 5432\t\t# (change requires restart)\n", 5432),
+        ("  port '6000'\nlisten_addresses = '*'\n", 6000),
+        ("port=5433\nPort = 5434\n", 5434),
+        ("ssl = on\n", 5432),
+    ],
+)
+def test_port_of_a_debian_cluster_is_read(text: str, port: int) -> None:
+    assert parse_postgresql_port(text) == port
+
+
+def test_clusters_that_a_boot_starts_are_found(tmp_path: Path) -> None:
+    etc, programs = tmp_path / "etc", tmp_path / "lib"
+    for name, start in [("main", "# automatic start\n\n auto # yes\n"), ("old", "manual\n"), ("bare", None)]:
+        folder = etc / "17" / name
+        (folder / "conf.d").mkdir(parents=True)
+        (folder / "postgresql.conf").write_bytes(b"port = 5433 # caf\xe9\n")
+        if start:
+            (folder / "start.conf").write_text(start)
+    (etc / "17/bare/conf.d/10.conf").write_text("port = 6432\n")
+    # Its packages are gone, and with them its program.
+    (etc / "15/main").mkdir(parents=True)
+    (etc / "15/main/postgresql.conf").write_text("port = 5432\n")
+    assert list(clusters_of_boot(etc, programs)) == [
+        DebianCluster("17", "bare", 6432),
+        DebianCluster("17", "main", 5433),
+    ]
+    (programs / "15/bin").mkdir(parents=True)
+    (programs / "15/bin/postgres").touch()
+    assert DebianCluster("15", "main", 5432) in clusters_of_boot(etc, programs)
+    assert not list(clusters_of_boot(tmp_path / "none", programs))
 
 
 @pytest.mark.parametrize(
@@ -245,6 +283,11 @@ def listening(port: int, unit: str, process: str = "other") -> Callable[[Observa
     return lambda seen: replace(seen, listeners=(*seen.listeners, Listener(port, "0.0.0.0", process, unit)))
 
 
+def debian_cluster(port: int) -> Callable[[Observation], Observation]:
+    """Debian's own cluster, stopped until the next boot."""
+    return lambda seen: replace(seen, clusters=(DebianCluster("17", "main", port),))
+
+
 ONE_HOST = [
     ("debian-12", "db1", lambda s: replace(s, system=("debian", "12", "Debian 12")), "hosts.db1 (distribution)", "Debian 12", "Debian 13", "supported"),
     ("ubuntu", "db1", lambda s: replace(s, system=("ubuntu", "24.04", "Ubuntu")), "hosts.db1 (distribution)", "Ubuntu", "Debian 13", "supported"),
@@ -259,6 +302,9 @@ ONE_HOST = [
     ("vip-prefix", "balancer1", eth0(networks=("10.20.0.11/16",)), "virtual_addresses.vip.address", "/24, on hosts.balancer1", "/16", "write 10.20.0.100/16"),
     ("vip-no-interface", "balancer1", eth0(name="ens3"), "virtual_addresses.vip.interface", "missing on hosts.balancer1", "ens3", "correct interface"),
     ("debian-cluster", "db1", listening(5432, "postgresql@17-main.service", "postgres"), "hosts.db1 (port 5432)", "postgresql@17-main.service", "postgresql", "stop and disable postgresql@17-main.service"),
+    ("debian-cluster-at-boot", "db1", debian_cluster(5432), "hosts.db1 (port 5432)", "cluster 17/main, which every boot starts", "a free port for postgresql", "pg_dropcluster --stop 17 main"),
+    ("debian-cluster-that-runs", "db1", lambda s: debian_cluster(5432)(listening(5432, "postgresql@17-main.service", "postgres")(s)), "hosts.db1 (port 5432)", "cluster 17/main", "postgresql", "start.conf"),
+    ("debian-cluster-on-a-balancer", "balancer1", debian_cluster(5433), "hosts.balancer1 (port 5433)", "cluster 17/main", "postgresql-replica", "another port"),
     ("web-server", "balancer1", listening(443, "nginx.service", "nginx"), "hosts.balancer1 (port 443)", "nginx of nginx.service", "web", "another port"),
     ("unknown-process", "balancer1", listening(80, "", ""), "hosts.balancer1 (port 80)", "an unknown process", "web (redirect)", "another port"),
     ("ssh-port", "db1", lambda s: replace(s, ssh_port=2222), "hosts.db1.ssh_port", "through 2222", "sshd listens", "ssh_port: 2222"),
@@ -300,6 +346,10 @@ def test_address_on_another_interface_is_refused() -> None:
 def test_own_listeners_and_a_held_address_are_fine() -> None:
     seen = eth0(networks=("10.20.0.11/24", "10.20.0.100/24"))(sound("balancer1"))
     assert judge(expectation("balancer1"), listening(5432, "haproxy.service", "haproxy")(seen)) == []
+
+
+def test_debian_cluster_on_another_port_is_nobodys_business() -> None:
+    assert judge(expectation("db1"), debian_cluster(5499)(sound("db1"))) == []
 
 
 def test_full_disk_does_not_stop_a_repair() -> None:
@@ -397,5 +447,6 @@ def test_observation_survives_the_way_back() -> None:
         sound("balancer1"),
         answers={"10.20.0.100": "02:00:00:00:00:12"},
         advertisements=(("eth0", Advertisement("10.20.0.77", 2, 51, 100)),),
+        clusters=(DebianCluster("17", "main", 5432),),
     )
     assert from_result(json.loads(json.dumps(as_result(seen)))) == seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from standfast.patroni import (
     candidate_problem,
     choose_candidate,
     config_errors,
+    counted_memory,
     credential_errors,
     likely_cause,
     member_problem,
@@ -460,6 +462,34 @@ def test_memory_follows_from_the_host(memory: int, shared: str, cache: str, main
         "effective_cache_size": cache,
         "maintenance_work_mem": maintenance,
     }
+
+
+@pytest.mark.parametrize(
+    ("total", "counted"),
+    [
+        (1, 1),
+        (961, 960),
+        (1024, 1024),
+        (1025, 1024),
+        (3915, 3840),
+        (4096, 4096),
+        (7940, 7680),
+        (7960, 7680),
+        (257000, 245760),
+    ],
+)
+def test_memory_is_counted_coarsely(total: int, counted: int) -> None:
+    assert counted_memory(total) == counted
+
+
+def test_some_mib_of_memory_change_no_parameter() -> None:
+    host_parameters = runpy.run_path(str(Path(__file__).parents[2] / "plugins/filter/postgresql.py"))["host_parameters"]
+    before, after = ({"memtotal_mb": total} for total in (7950, 7941))
+    directory = "/var/lib/postgresql/17/shop"
+    assert host_parameters(before, directory, 0, {}) == host_parameters(after, directory, 0, {})
+    # A number that is given counts as it is: the lab's.
+    assert host_parameters(before, directory, 1024, {})["shared_buffers"] == "256MB"
+    assert host_parameters(before, directory, 1000, {})["shared_buffers"] == "250MB"
 
 
 GIB = 2**30

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from standfast import inventory
+from standfast import certificates, inventory
 from standfast.host_check import Link, Observation, as_result
 
 pytestmark = pytest.mark.slow
@@ -100,3 +101,23 @@ def test_unfit_hosts_are_named_together(tmp_path: Path) -> None:
     assert "The hosts have 2 errors" in done.stdout
     assert "hosts.db1 (user)" in done.stdout
     assert "hosts.app2 (init)" in done.stdout
+
+
+def test_control_machine_without_the_secrets_is_refused(tmp_path: Path) -> None:
+    """A colleague's clone, a runner of CI: it would make new passwords and a new passphrase in silence."""
+    key = certificates.new_key_pem()
+    deployed, foreign = (certificates.new_authority_pem(key, "lab CA", datetime.now(UTC)) for _ in range(2))
+    seen = {name: replace(one, trusted=deployed) for name, one in observations().items()}
+    folder = ("-e", f"certificates_ca_directory={tmp_path}/secrets/ca")
+    done = play(tmp_path, seen, *folder)
+    assert done.returncode == 2
+    assert f"certificates_ca_directory ({tmp_path}/secrets/ca): seen no authority, while balancer1, " in done.stdout
+    assert "nothing was changed on any of them" in done.stdout
+
+    (tmp_path / "secrets/ca").mkdir(parents=True)
+    (tmp_path / "secrets/ca/ca.crt").write_text(deployed, encoding="ascii")
+    assert play(tmp_path, seen, *folder).returncode == 0
+
+    done = play(tmp_path, seen, "-e", json.dumps({"certificates_ca_certificate": foreign}))
+    assert done.returncode == 2
+    assert "certificates_ca_certificate: seen CN=lab CA, serial" in done.stdout

@@ -195,6 +195,15 @@ def test_statistics_are_for_managers() -> None:
     assert rules(topology(), "balancer1")["ssh"].sources == ("0.0.0.0/0", "::/0")
 
 
+def test_direct_clients_of_the_databases_reach_postgresql_only() -> None:
+    found = topology(postgresql_client_ranges=["10.60.0.0/24", "2001:db8:60::/64"])
+    for host in found.hosts.values():
+        admitted = [rule.name for rule in host.firewall if "10.60.0.0/24" in rule.sources]
+        assert admitted == (["postgresql"] if "database" in host.functions else [])
+    assert rules(found, "db1")["postgresql"].sources[-1] == "2001:db8:60::/64"
+    assert topology(postgresql_client_ranges=[]) == topology()
+
+
 def test_ports_of_others_are_for_managers() -> None:
     found = topology(management_ranges=["10.30.0.0/24"], management_ports=[9100, 5666, 9100])
     for host in found.hosts:

@@ -148,6 +148,8 @@ CASES = [
     Case("client-range-number", _set("variables", "client_ranges", [10]), "client_ranges[0]", "10", "CIDR", "client_ranges[0]"),
     Case("client-range-world", _set("variables", "client_ranges", ["0.0.0.0/0"]), "client_ranges[0]", "0.0.0.0/0", "a prefix of at least /8", "client_ranges_open: true"),
     Case("client-range-half-world", _set("variables", "client_ranges", ["0.0.0.0/1"]), "client_ranges[0]", "0.0.0.0/1", "a prefix of at least /8", "client_ranges_open: true"),
+    Case("database-range-world", _set("variables", "postgresql_client_ranges", ["0.0.0.0/0"]), "postgresql_client_ranges[0]", "0.0.0.0/0", "a prefix of at least /8", "client_ranges_open: true"),
+    Case("database-range-word", _set("variables", "postgresql_client_ranges", ["office"]), "postgresql_client_ranges[0]", "office", "CIDR", "postgresql_client_ranges[0]"),
     Case("client-range-world6", _set("variables", "client_ranges", ["::/0"]), "client_ranges[0]", "::/0", "a prefix of at least /7", "client_ranges_open: true"),
     Case("management-range-bad", _set("variables", "management_ranges", ["10.1.1.300/32"]), "management_ranges[0]", "300", "CIDR", "management_ranges[0]"),
     Case("management-port-in-words", lambda draft: draft["variables"].update(management_ranges=["10.1.0.0/16"], management_ports=["9100"]), "management_ports[0]", '"9100"', "1 to 65535", "list TCP ports"),

@@ -101,6 +101,36 @@ def test_other_problems_are_named(seen: Host, expected: str) -> None:
     assert list(vrrp.problems(seen)) == [expected]
 
 
+STANDBY = host("balancer2", "healthy")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (host("balancer1", "healthy"), True),
+        (STANDBY, True),
+        (host("balancer1", "fault"), False),
+        (replace(STANDBY, instances=tuple(replace(one, adverts_received=0) for one in STANDBY.instances)), False),
+        (replace(host("balancer1", "healthy"), carried={VIP: "eth0"}), False),
+        (replace(STANDBY, instances=STANDBY.instances[:1]), False),
+        (Host(True, False, (), (), {}), False),
+    ],
+    ids=[
+        "holder",
+        "standby",
+        "fault",
+        "backup that hears nobody yet",
+        "master before its addresses",
+        "not reloaded yet",
+        "suspended",
+    ],
+)
+def test_instances_have_found_their_places(seen: Host, expected: bool) -> None:
+    changed = max((instance.last_transition for instance in seen.instances), default=0)
+    assert vrrp.settled(seen, VIPS, changed + vrrp.STEADY_SECONDS) is expected
+    assert not vrrp.settled(seen, VIPS, changed + vrrp.STEADY_SECONDS - 0.1), "two may hold it for a moment"
+
+
 # -- asking a process ---------------------------------------------------------------------------
 
 ANSWERS = f"""
@@ -163,5 +193,5 @@ def test_ask_does_not_signal_a_process_that_would_die_of_it(tmp_path: Path) -> N
 def test_module_vrrp_info_returns_what_it_documents() -> None:
     text = (Path(__file__).parents[2] / "library/vrrp_info.py").read_text()
     returned = text.split('RETURN = """')[1].split('"""')[0]
-    for key in host("balancer1", "healthy").as_json():
+    for key in (*host("balancer1", "healthy").as_json(), "settled"):
         assert f"\n{key}:" in returned
