@@ -183,7 +183,7 @@ class _Course:
             self.nothing_left()
             self._ledger("prepare")
             probes = self._probes()
-            self.events.append(self._header(probes))
+            self.events.append(self._header(probes, before))
             self._record(before, "before")
             self.cards, self.holder = self._cards(), str(self.events[-1]["holder"] or "")
             self._look_at_archive(before, PATIENCE_S)
@@ -335,7 +335,7 @@ class _Course:
             self.hosts.run(self.client, ["rm", "-rf", folder])
         return [{"host": self.client, **json.loads(line)} for line in said.splitlines()]
 
-    def _header(self, probes: Probes) -> dict[str, Any]:
+    def _header(self, probes: Probes, before: Health) -> dict[str, Any]:
         period = self.drill.periods
         patroni = self.topology["profile"]["patroni"]
         return {
@@ -346,6 +346,8 @@ class _Course:
             **({} if self.drill.seed is None else {"seed": self.drill.seed}),
             "cluster": self.topology["cluster_name"],
             "profile": self.topology["profile"]["name"],
+            # As Patroni says: the inventory does not know what a playbook was told by -e.
+            "durability": before.facts["database"]["durability"],
             "fault": self.fault.name,
             "family": self.fault.family,
             "targets": self.targets,
