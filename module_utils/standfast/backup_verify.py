@@ -153,6 +153,8 @@ def gaps(archived: Archived, ancestors: Mapping[int, Mapping[int, int]], oldest:
             parent, *older = sorted(ancestors[timeline], reverse=True)
             # The segment in which the parent was left belongs to the new timeline.
             begin = ancestors[timeline][parent] // SEGMENT_BYTES
+            # What lies before it is of one that had this number earlier and was given up.
+            wanted = {number for number in wanted if number >= begin}
             if begin >= first:
                 wanted.add(begin)
                 lower = max(first, ancestors[timeline][older[0]] // SEGMENT_BYTES if older else 0)

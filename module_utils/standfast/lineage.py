@@ -1,24 +1,32 @@
-"""The program that says whether a timeline is the cluster's: standfast-lineage, for standfast-archive-wal.
+"""The program that says whose WAL it is: standfast-lineage, for standfast-archive-wal.
+
+With a history file, whether its timeline is the cluster's.
 
 It is if this host leads, by the leader's key that its Patroni holds; or if the leader has been on this timeline, as
 Patroni's GET /history has it, and the timeline's own file says of the older ones what the leader says of them. So what a
 primary that crashed has not archived yet is the cluster's, and what a replica wrote that was promoted behind Patroni's
 back is not. Exit code 0 if it is, 1 if not or if nobody can tell.
+
+With --strays, which segments wait that are older than their timeline. Such a replica leaves the segment in which it was
+promoted, under a number that the cluster's own next timeline has too. PostgreSQL forgets that it is no part of anything, and
+has it archived as soon as this host is the primary and tidies up; where the archive has another one of that name already,
+nothing is archived after it. They are printed, and marked as done but for that one which is asked for: its caller says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
 import yaml
 
 from .patroni_api import Access, Api
-from .recovery import read_history, timeline_of
+from .recovery import end_of, read_history, timeline_of
 
 # The member that is asked: this host's own Patroni.
 SELF = "self"
@@ -55,6 +63,37 @@ def doubt(history: Path, api: Api) -> str:
     )
 
 
+_SEGMENT = re.compile("[0-9A-F]{24}")
+
+
+def strays(names: Iterable[str], timeline: int, older: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Those segments that lie before their timeline began, as the history of a younger one, `timeline`, has it.
+
+    >>> list(strays(["000000020000000000000004", "000000020000000000000005"], 3, [(1, 0x5000060), (2, 0x9000000)]))
+    ['000000020000000000000004']
+    """
+    # Each begins where the one before it was left.
+    begins = dict(zip([*(number for number, _ in older[1:]), timeline], (end for _, end in older), strict=True))
+    for name in names:
+        if _SEGMENT.fullmatch(name) and end_of(name) <= begins.get(timeline_of(name), 0):
+            yield name
+
+
+def set_aside(folder: Path, asked: str) -> list[str]:
+    """The strays that wait in `pg_wal`; all but `asked` wait no longer."""
+    newest = max(folder.glob("????????.history"), default=None)
+    if newest is None:
+        return []
+    waiting = {path.stem: path for path in folder.glob("archive_status/*.ready")}
+    older = read_history(newest.read_text(encoding="utf-8"))
+    found = list(strays(sorted(waiting), timeline_of(newest.name), older))
+    for name in found:
+        print(f"standfast-lineage: {name} is not archived: {newest} has its timeline begin later", file=sys.stderr)
+        if name != asked:
+            waiting[name].rename(waiting[name].with_suffix(".done"))
+    return found
+
+
 def access(configuration: Path) -> Access:
     """How to reach the Patroni of this host, from its configuration."""
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))["restapi"]
@@ -65,9 +104,14 @@ def access(configuration: Path) -> Access:
 def main() -> int:
     """As the module's description says."""
     parser = argparse.ArgumentParser(prog="standfast-lineage", description="Whether a timeline is the cluster's.")
-    parser.add_argument("history", type=Path, help="history file of the timeline")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("history", type=Path, nargs="?", help="history file of the timeline")
+    asked.add_argument("--strays", type=Path, metavar="PATH", help="a file in pg_wal that is to be archived")
     parser.add_argument("--configuration", type=Path, default="/etc/patroni/config.yml", help="Patroni's")
     options = parser.parse_args()
+    if options.strays:
+        print("\n".join(set_aside(options.strays.parent, options.strays.name)))
+        return 0
     try:
         why = doubt(options.history, Api(access(options.configuration)))
     except (OSError, ValueError) as error:

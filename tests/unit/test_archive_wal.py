@@ -206,3 +206,71 @@ def test_nobody_is_asked_while_no_history_waits(archiving: Archiving) -> None:
     done = archiving.run(FILES[1], "sh", "-c", "echo archived; exit 3")
     assert (done.returncode, done.stdout) == (3, "archived\n"), "the command's own exit code counts"
     assert archiving.asked.read_text() == ""
+
+
+# Timeline 3 began in segment 9, timeline 2 in segment 5.
+OLD = ["000000020000000000000004", "000000020000000000000005", "00000002.history", "000000020000000000000004.partial"]
+NEW = ["000000030000000000000008", "000000030000000000000009"]
+
+
+@pytest.fixture
+def folder(archiving: Archiving) -> Path:
+    """pg_wal, with the history of a third timeline, which has been archived."""
+    made = archiving.folder / "pg_wal"
+    (made / "00000002.history").write_text("1\t0/5000060\tno recovery target specified\n")
+    (made / "00000003.history").write_text("1\t0/5000060\tno\n2\t0/9000000\tno\n")
+    return made
+
+
+def test_what_is_older_than_its_timeline_waits_no_longer(
+    archiving: Archiving, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archiving.wait(*OLD, *NEW)
+    # The one that PostgreSQL asks for it marks itself.
+    assert lineage.set_aside(folder, OLD[0]) == [OLD[0], NEW[0]]
+    waiting = {path.stem for path in folder.glob("archive_status/*.ready")}
+    assert waiting == {*OLD, NEW[1]}
+    assert (folder / f"archive_status/{NEW[0]}.done").exists()
+    assert f"{OLD[0]} is not archived" in capsys.readouterr().err
+
+
+def test_server_on_its_first_timeline_has_none(archiving: Archiving) -> None:
+    archiving.wait("000000010000000000000001")
+    assert lineage.set_aside(archiving.folder / "pg_wal", "000000010000000000000001") == []
+
+
+def says(archiving: Archiving, *strays: str, code: int = 0) -> None:
+    printed = "\\n".join(strays)
+    archiving.lineage.write_text(
+        f'#!/bin/sh\necho "$*" >>{archiving.asked}\ntest "$1" != --strays || printf "{printed}\\n"\nexit {code}\n'
+    )
+
+
+def test_stray_is_done_without_the_archive(archiving: Archiving, folder: Path) -> None:
+    archiving.wait(OLD[0], NEW[1])
+    says(archiving, OLD[0])
+    done = archiving.run(OLD[0])
+    assert (done.returncode, done.stdout) == (0, "")
+    assert archiving.asked.read_text() == f"--strays {folder.name}/{OLD[0]}\n"
+    done = archiving.run(NEW[1])
+    assert (done.returncode, done.stdout) == (0, "archived it\n")
+
+
+def test_nobody_is_asked_for_strays_while_only_the_newest_timeline_waits(archiving: Archiving, folder: Path) -> None:
+    archiving.wait(NEW[1])
+    done = archiving.run(NEW[1])
+    assert (done.returncode, done.stdout) == (0, "archived it\n")
+    assert archiving.asked.read_text() == ""
+    (folder / "00000003.history").unlink()
+    (folder / "00000002.history").unlink()
+    archiving.wait(OLD[0])
+    assert archiving.run(NEW[1]).stdout == "archived it\n"
+    assert archiving.asked.read_text() == ""
+
+
+def test_what_nobody_can_tell_is_archived(archiving: Archiving, folder: Path) -> None:
+    archiving.wait(OLD[0])
+    says(archiving, code=1)
+    assert folder.is_dir()
+    done = archiving.run(OLD[0])
+    assert (done.returncode, done.stdout) == (0, "archived it\n")
