@@ -24,10 +24,22 @@ from standfast.drill.refusal import InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill
 from standfast.inventory import Inventory, read
 
+# Alarm and full redundancy are medians too, from the injection on.
+COLUMNS = (
+    *("fault", "n", "web, median s", "worse of both, median s", "max s", "bound s", "max / bound", "alarm s"),
+    *("redundant s", "lost", "primaries overlap s", "holders overlap s", "failed"),
+)
+
 
 def outage(verdict: Verdict) -> float:
     """Seconds without service, of the database's or the web's clients, whichever is more."""
     return max(verdict.figures["ledger_outage_s"], verdict.figures["web_outage_s"])
+
+
+def median(verdicts: Sequence[Verdict], figure: str) -> str:
+    """Of the rounds that have it, in seconds; empty if none has."""
+    seen = [verdict.figures[figure] for verdict in verdicts if figure in verdict.figures]
+    return f"{statistics.median(seen):.1f}" if seen else ""
 
 
 def row(fault: str, verdicts: Sequence[Verdict]) -> str:
@@ -35,7 +47,7 @@ def row(fault: str, verdicts: Sequence[Verdict]) -> str:
     sound = [verdict for verdict in verdicts if verdict.outcome != VOID]
     void = f", {len(verdicts) - len(sound)} void" if len(sound) < len(verdicts) else ""
     if not sound:
-        return f"| {fault} | 0{void} | | | | | | | | |"
+        return f"| {fault} | 0{void} |" + " |" * (len(COLUMNS) - 2)
     web = [verdict.figures["web_outage_s"] for verdict in sound]
     both = [outage(verdict) for verdict in sound]
     lost = sum(verdict.figures.get("lost", 0) for verdict in sound)
@@ -46,8 +58,8 @@ def row(fault: str, verdicts: Sequence[Verdict]) -> str:
     failed = sum(verdict.outcome != "pass" for verdict in sound)
     return (
         f"| {fault} | {len(sound)}{void} | {statistics.median(web):.2f} | {statistics.median(both):.2f} | {max(both):.2f} "
-        f"| {bound:.2f} | {f'{max(both) / bound:.2f}' if bound else '-'} | {lost:.0f} "
-        f"| {overlaps[0]:.2f} | {overlaps[1]:.2f} | {failed} |"
+        f"| {bound:.2f} | {f'{max(both) / bound:.2f}' if bound else '-'} | {median(sound, 'alarm_s')} "
+        f"| {median(sound, 'redundant_s')} | {lost:.0f} | {overlaps[0]:.2f} | {overlaps[1]:.2f} | {failed} |"
     )
 
 
@@ -92,11 +104,7 @@ def main() -> None:
             if not once(Path(options.inventory), known, name, options.histories):
                 return
     found = verdicts(options.histories)
-    print(
-        "| fault | n | web, median s | worse of both, median s | max s | bound s | max / bound | lost "
-        "| primaries overlap s | holders overlap s | failed |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for name in FAULTS:
         if name in found:
             print(row(name, found[name]))
