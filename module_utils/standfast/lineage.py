@@ -7,10 +7,12 @@ Patroni's GET /history has it, and the timeline's own file says of the older one
 primary that crashed has not archived yet is the cluster's, and what a replica wrote that was promoted behind Patroni's
 back is not. Exit code 0 if it is, 1 if not or if nobody can tell.
 
-With --strays, which segments wait that are older than their timeline. Such a replica leaves the segment in which it was
-promoted, under a number that the cluster's own next timeline has too. PostgreSQL forgets that it is no part of anything, and
-has it archived as soon as this host is the primary and tidies up; where the archive has another one of that name already,
-nothing is archived after it. They are printed, and marked as done but for that one which is asked for: its caller says so.
+With --strays, which segments wait that are no part of their timeline: what lies before its begin (such a replica leaves the
+segment in which it was promoted, under a number that the cluster's own next timeline has too), and what does not end before
+its end (a former primary's last one, and what replicas had of it: the next timeline's first segment begins with the same).
+PostgreSQL forgets what they are, and has them archived as soon as this host is the primary and tidies up. Where the archive
+has another file of that name, nothing is archived after it. They are printed, and marked as done but for the one that is
+asked for: its caller says so.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 import yaml
 
 from .patroni_api import Access, Api
-from .recovery import end_of, read_history, timeline_of
+from .recovery import end_of, ends_of, read_history, timeline_of
 
 # The member that is asked: this host's own Patroni.
 SELF = "self"
@@ -67,16 +69,20 @@ _SEGMENT = re.compile("[0-9A-F]{24}")
 
 
 def strays(names: Iterable[str], timeline: int, older: Sequence[tuple[int, int]]) -> Iterator[str]:
-    """Those segments that lie before their timeline began, as the history of a younger one, `timeline`, has it.
+    """Those segments that no recovery wants of their timeline, by the history of a younger one, `timeline`.
 
-    >>> list(strays(["000000020000000000000004", "000000020000000000000005"], 3, [(1, 0x5000060), (2, 0x9000000)]))
-    ['000000020000000000000004']
+    >>> names = [f"00000002000000000000000{number}" for number in (4, 5, 8, 9)]
+    >>> [name[-1] for name in strays(names, 3, [(1, 0x5000060), (2, 0x9000000)])]
+    ['4', '9']
     """
     # Each begins where the one before it was left.
     begins = dict(zip([*(number for number, _ in older[1:]), timeline], (end for _, end in older), strict=True))
+    ends = ends_of(older)
     for name in names:
-        if _SEGMENT.fullmatch(name) and end_of(name) <= begins.get(timeline_of(name), 0):
-            yield name
+        if _SEGMENT.fullmatch(name):
+            own, end = timeline_of(name), end_of(name)
+            if end <= begins.get(own, 0) or end > ends.get(own, end):
+                yield name
 
 
 def set_aside(folder: Path, asked: str) -> list[str]:
@@ -88,7 +94,7 @@ def set_aside(folder: Path, asked: str) -> list[str]:
     older = read_history(newest.read_text(encoding="utf-8"))
     found = list(strays(sorted(waiting), timeline_of(newest.name), older))
     for name in found:
-        print(f"standfast-lineage: {name} is not archived: {newest} has its timeline begin later", file=sys.stderr)
+        print(f"standfast-lineage: {name} is not archived: no part of its timeline, says {newest}", file=sys.stderr)
         if name != asked:
             waiting[name].rename(waiting[name].with_suffix(".done"))
     return found

@@ -210,6 +210,7 @@ def test_nobody_is_asked_while_no_history_waits(archiving: Archiving) -> None:
 
 # Timeline 3 began in segment 9, timeline 2 in segment 5.
 OLD = ["000000020000000000000004", "000000020000000000000005", "00000002.history", "000000020000000000000004.partial"]
+FORMER = "000000020000000000000009"
 NEW = ["000000030000000000000008", "000000030000000000000009"]
 
 
@@ -222,15 +223,15 @@ def folder(archiving: Archiving) -> Path:
     return made
 
 
-def test_what_is_older_than_its_timeline_waits_no_longer(
+def test_what_is_no_part_of_its_timeline_waits_no_longer(
     archiving: Archiving, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archiving.wait(*OLD, *NEW)
+    archiving.wait(*OLD, *NEW, FORMER)
     # The one that PostgreSQL asks for it marks itself.
-    assert lineage.set_aside(folder, OLD[0]) == [OLD[0], NEW[0]]
+    assert lineage.set_aside(folder, OLD[0]) == [OLD[0], FORMER, NEW[0]]
     waiting = {path.stem for path in folder.glob("archive_status/*.ready")}
     assert waiting == {*OLD, NEW[1]}
-    assert (folder / f"archive_status/{NEW[0]}.done").exists()
+    assert all((folder / f"archive_status/{name}.done").exists() for name in (NEW[0], FORMER))
     assert f"{OLD[0]} is not archived" in capsys.readouterr().err
 
 
