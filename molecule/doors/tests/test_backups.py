@@ -74,7 +74,7 @@ def test_client_refuses_a_foreign_server(live: Live, foreign: Any) -> None:
 
 
 def test_repository_is_encrypted(live: Live) -> None:
-    """OpenSSL's salted format starts so; in a bundle the files follow each other without that head."""
+    """OpenSSL's salted format starts so; in a bundle the files, and in a `.pgbi` the blocks, follow each other without that head."""
     backup = live.names("backup")[0]
     [stanza] = json.loads(live.run(backup, "runuser -u postgres -- pgbackrest info --output=json"))
     assert stanza["cipher"] == "aes-256-cbc"
@@ -89,8 +89,8 @@ print(json.dumps({str(path): path.open("rb").read(8).hex()
     salted = [path for path, head in heads.items() if bytes.fromhex(head) == b"Salted__"]
     assert any("/archive/" in path for path in salted) and any("manifest" in path for path in salted), salted
     others = {path: head for path, head in heads.items() if path not in salted}
-    assert all("/bundle/" in path for path in others), others
-    # gzip, LZ4, Zstandard, bzip2: what an unencrypted bundle would start with.
+    assert all("/bundle/" in path or path.endswith(".pgbi") for path in others), others
+    # gzip, LZ4, Zstandard, bzip2: what an unencrypted one would start with.
     packed = [path for path, head in others.items() if head.startswith(("1f8b", "04224d18", "28b52ffd", "425a68"))]
     assert not packed, packed
 
