@@ -151,6 +151,20 @@ def test_sockets_stay_whose_they_are_when_the_package_is_updated(live: Live) -> 
     wait_for(live.well, 30, "a service that is well")
 
 
+def test_keepalived_outlives_a_reload_with_its_priority(live: Live) -> None:
+    """A standby's; one that ends with each new configuration takes the address with it."""
+    balancer = live.names("balancer")[-1]
+    asked = (
+        "process=$(cat /run/keepalived/vrrp.pid); chrt --pid $process; "
+        "grep 'Max realtime timeout' /proc/$process/limits; systemctl show --property=NRestarts keepalived"
+    )
+    before = live.run(balancer, asked)
+    assert "SCHED_RR" in before
+    live.run(balancer, "systemctl reload keepalived")
+    wait_for(live.well, 30, "a service that is well")
+    assert live.run(balancer, asked) == before
+
+
 def test_health_socket_changes_nothing(live: Live) -> None:
     """The check's user may ask; the socket's level lets it disable nothing."""
     for name in balancers(live):
