@@ -10,6 +10,9 @@ import pytest
 
 from tests.live import Live
 
+# Molecule has Ansible colour what it says, also to programs that are to read it.
+os.environ["ANSIBLE_FORCE_COLOR"] = "0"
+
 ROOT = Path(__file__).resolve().parents[1]
 INVENTORY = ROOT / os.environ.get("STANDFAST_INVENTORY", "inventories/molecule")
 
