@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from standfast import inventory, rules, specs
 from standfast.errors import InputError, InvalidInput
 from standfast.topology import PORTS
 
+from tests.unit import playbooks
 from tests.unit.bad_input.draft import Draft, Unsafe, sound
 from tests.unit.bad_input.table import CASES, Case
 
@@ -93,19 +92,7 @@ def run_site(inventory_path: Path, tmp_path: Path, *arguments: str) -> tuple[sub
     program = tmp_path / "ssh"
     program.write_text(f"#!/bin/sh\necho called >>{contact}\nexit 255\n", encoding="utf-8")
     program.chmod(0o755)
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory_path, *arguments, "playbooks/site.yml"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_SSH_EXECUTABLE": str(program),
-        },
-    )
+    done = playbooks.run("-i", inventory_path, *arguments, "playbooks/site.yml", ANSIBLE_SSH_EXECUTABLE=str(program))
     return done, contact.exists()
 
 

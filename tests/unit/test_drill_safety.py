@@ -23,6 +23,7 @@ DATA = Path(__file__).parent / "data/status/lab/topology.json"
 TOPOLOGY: dict[str, Any] = {**json.loads(DATA.read_text(encoding="utf-8")), "drills_allowed": True}
 TIMER = f"{UNDO}.timer"
 
+# It holds its fault until the terminal is closed, or for a minute if that is never told.
 LEFT_ALONE = """
 import sys, time
 from standfast.drill.run import heeding
@@ -257,6 +258,7 @@ def test_clients_that_noticed_nothing_are_watched_all_the_same(monkeypatch: pyte
 
     watched = course(Stubborn(), "vrrp-deaf")
     monkeypatch.setattr(_Course, "_now", lambda _: clock[0])
+    # The drill waits by this clock: no time passes in the test.
     monkeypatch.setattr("time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     probes: Any = Served()
     assert watched.await_service(probes, since=100.0, within=30.0, steady=2.0)

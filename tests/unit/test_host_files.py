@@ -7,7 +7,6 @@ import json
 import os
 import pwd
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 import standfast
 from ansible.module_utils.testing import patch_module_args
 from standfast import files
+
+from tests.unit import playbooks
 
 pytestmark = pytest.mark.slow
 
@@ -191,20 +192,13 @@ PLAY = """
 
 
 def play(folder: Path, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "--inventory=localhost,",
-            "--connection=local",
-            f"--extra-vars=ansible_python_interpreter={sys.executable} root={folder}/host",
-            *arguments,
-            str(folder / "play.yml"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_VERBOSITY": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = playbooks.run(
+        "--inventory=localhost,",
+        "--connection=local",
+        f"--extra-vars=ansible_python_interpreter={sys.executable} root={folder}/host",
+        *arguments,
+        folder / "play.yml",
+        ANSIBLE_VERBOSITY="0",
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.unit import playbooks
 
 pytestmark = pytest.mark.slow
 
@@ -52,24 +52,13 @@ def test_failed_role_is_named_with_its_reason_and_without_its_password(tmp_path:
         "__postgresql_witness_users": [],
         "postgresql_users": [{"name": name, "password": PASSWORD} for name in ("owner", "late", "well")],
     }
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "--inventory=localhost,",
-            "--connection=local",
-            f"--extra-vars={json.dumps(variables)}",
-            str(tmp_path / "play.yml"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LIBRARY": str(tmp_path),
-            "ANSIBLE_VERBOSITY": verbosity,
-        },
+    done = playbooks.run(
+        "--inventory=localhost,",
+        "--connection=local",
+        f"--extra-vars={json.dumps(variables)}",
+        tmp_path / "play.yml",
+        ANSIBLE_LIBRARY=str(tmp_path),
+        ANSIBLE_VERBOSITY=verbosity,
     )
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 2, said

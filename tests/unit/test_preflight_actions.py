@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,8 @@ from pathlib import Path
 import pytest
 from standfast import certificates, inventory
 from standfast.host_check import Link, Observation, as_result
+
+from tests.unit import playbooks
 
 pytestmark = pytest.mark.slow
 
@@ -64,15 +64,7 @@ def play(tmp_path: Path, seen: dict[str, Observation], *arguments: str) -> subpr
     (tmp_path / "seen.json").write_text(
         json.dumps({"observations": {name: as_result(one) for name, one in seen.items()}}), encoding="utf-8"
     )
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(LAB), "-e", f"@{tmp_path}/seen.json"]
-    return subprocess.run(
-        [*command, *arguments, str(tmp_path / "play.yml")],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-    )
+    return playbooks.run("-i", LAB, "-e", f"@{tmp_path}/seen.json", *arguments, tmp_path / "play.yml")
 
 
 @pytest.mark.parametrize(

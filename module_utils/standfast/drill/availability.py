@@ -113,10 +113,11 @@ UNDRILLED = tuple(name for name in LAYER_OF if name not in {fault.bound for faul
 class Trial:
     """What one history says. Times are seconds.
 
-    durability: what a commit meant (`postgresql_durability`), "" if it does not say. proven: it is not void, whatever its outcome. outages: by service, of what is proven. served: whether each service was
-    there again at the end; if not, its outage was longer than what was seen. held: the drill ended the fault, so nobody
-    knows how long it would have lasted. redundant_s: from the fault until all was as before, None if it never was.
-    lost: acknowledged writes, None if unknown. members: hosts by the probe that ran on them.
+    durability: what a commit meant (`postgresql_durability`), "" if it does not say. proven: it is not void, whatever its
+    outcome. outages: by service, of what is proven. served: whether each service was there again at the end; if not, its
+    outage was longer than what was seen. held: the drill ended the fault, so nobody knows how long it would have lasted.
+    redundant_s: from the fault until all was as before, None if it never was. lost: acknowledged writes, None if unknown.
+    members: hosts by the probe that ran on them.
     """
 
     identity: str

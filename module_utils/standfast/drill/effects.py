@@ -48,6 +48,11 @@ class Effect:
     severs: bool = False
 
 
+def end(unit: str) -> str:
+    """A command that stops a transient unit, which may have ended by itself and be gone."""
+    return f"systemctl stop {unit} || ! systemctl is-active {unit}\n"
+
+
 # Every control group but the freezer's own stops, PID 1 too. The kernel lives on: connections are accepted
 # and hang, as with a stopped hypervisor's guest they would not; that is the harder case.
 FREEZER = """
@@ -118,7 +123,7 @@ def starve(share: float, seconds: float) -> Effect:
     """The host runs for a share of the time, as on a hypervisor that has sold its processors many times over."""
     return Effect(
         slow_down("*", share, seconds + THIEF_SLACK_S),
-        f"systemctl stop {THIEF_UNIT} || ! systemctl --quiet is-active {THIEF_UNIT}\n",
+        end(THIEF_UNIT),
         CGROUP_FREEZER,
         f"systemctl --quiet is-active {THIEF_UNIT}\n",
     )
@@ -380,7 +385,7 @@ for attempt in $(seq 200); do
 done
 exit 1
 """,
-        "systemctl stop standfast-drill-crowd.service || ! systemctl --quiet is-active standfast-drill-crowd.service\n",
+        end("standfast-drill-crowd.service"),
     )
 
 

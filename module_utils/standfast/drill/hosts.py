@@ -15,6 +15,7 @@ import paramiko
 from fabric import Connection
 
 from ..connections import CONNECT_TIMEOUT_S, Route, connect, execute, routes
+from .effects import end
 
 COMMAND_TIMEOUT_S = 60.0
 # The best of so many questions: the shortest round trip says the most about a clock.
@@ -107,7 +108,7 @@ class Hosts:
 
     def end(self, name: str, unit: str) -> None:
         """Stop a transient unit, which may have ended by itself and be gone."""
-        self.shell(name, f"systemctl stop {unit} || ! systemctl is-active {unit}")
+        self.shell(name, end(unit))
 
     def clock(self, name: str) -> Clock:
         """A host's clock, from the shortest of a few round trips over one channel."""
