@@ -20,7 +20,7 @@ from standfast.drill import report as reports
 from standfast.drill.checker import FAIL, NOT_REDUNDANT, PASS, VOID, Verdict
 from standfast.drill.faults import FAULTS
 from standfast.drill.hosts import HostError, Hosts
-from standfast.drill.layers import layers, longest
+from standfast.drill.layers import longest
 from standfast.drill.probes import Periods
 from standfast.drill.refusal import ImpossibleError, InterruptedDrillError, RefusedError
 from standfast.drill.run import Drill, Progress
@@ -180,7 +180,7 @@ def suite(
         judged = series(here, drills, None if faults else order.seed, goes_on=True)
     written = True
     if judged:
-        stem = here.histories / f"suite-{judged[0].history.header['begun']}"
+        stem = here.histories / f"suite-{judged[0].header['begun']}"
         wanted = {f"{stem}.json": reports.as_json, f"{stem}.xml": reports.junit, f"{stem}.html": reports.html}
         written = _write(judged, wanted)
     _leave([drill.verdict for drill in judged], len(drills), written=written)
@@ -261,7 +261,7 @@ def report(context: Context, path: str, html: str = "", junit: str = "", json: s
 
 def judged_anew(path: Path, events: Sequence[Mapping[str, Any]]) -> reports.Judged:
     """One saved history."""
-    return reports.judge([(path.name, events)])[0]
+    return reports.judge(path.name, events)
 
 
 def range_of(inventory: str, histories: str, periods: Periods | None = None) -> Range:
@@ -343,7 +343,7 @@ def series(
         left.pop(0)
         # Before anything is printed: the terminal may be gone.
         path = history.save(here.histories, events)
-        judged += reports.judge([(path.name, events)])
+        judged.append(reports.judge(path.name, events))
         show(judged[-1])
         print(f"  history: {path}")
     if left:
@@ -399,10 +399,8 @@ def show(drill: reports.Judged) -> None:
     if drill.leader_changes is not None:
         figures.append(f"leader changes {drill.leader_changes}")
     print("  " + ", ".join(figures))
-    # Without figures the header is not whole, or no fault was there.
-    parts = layers(drill.history) if verdict.figures else []
-    if most := longest(parts):
-        print("  " + ", ".join(f"{part.name} {part.seconds:.2f} s" for part in parts))
+    if most := longest(drill.parts):
+        print("  " + ", ".join(f"{part.name} {part.seconds:.2f} s" for part in drill.parts))
         print(f"  the longest part, until {most.name}, depends on {most.setting}")
     for text in (*verdict.findings, *(f"not proven: {void}" for void in verdict.voids)):
         print(f"  - {text}")

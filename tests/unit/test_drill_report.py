@@ -21,11 +21,12 @@ from xml.etree import ElementTree
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from standfast.drill import report
 from standfast.drill.availability import BELOW, DRILLABLE, LEAST_DRILLS, MET, UNKNOWN
 from standfast.drill.checker import FAIL, PASS, VOID
 from standfast.drill.faults import FAULTS
 from standfast.drill.pictures import SILENT, Lane, Run, Timeline, nice, runs
-from standfast.drill.report import REFUSED, Judged, as_json, classes, html, judge, junit, outcome, refused
+from standfast.drill.report import REFUSED, Judged, as_json, classes, html, junit, outcome, refused
 from standfast.drill.tables import compute
 
 from fabfile import availability as task
@@ -125,6 +126,10 @@ def short(events: Events, until: float = 2) -> Events:
 MIXED = [("one.jsonl", sound()), ("two.jsonl", failed()), ("three.jsonl", void())]
 
 
+def judge(histories: Iterable[tuple[str, Events]]) -> list[Judged]:
+    return [report.judge(name, events) for name, events in histories]
+
+
 def not_begun(reason: str = "db1: seen no nftables; expected it") -> Judged:
     return refused("primary-isolate", reason, {"family": "network", "cluster": "books", "profile": "fast", "seed": 7})
 
@@ -143,7 +148,7 @@ def sections(root: ElementTree.Element) -> list[ElementTree.Element]:
 
 
 def picture(events: Events) -> Timeline:
-    found = judge([("one", events)])[0].picture()
+    found = judge([("one", events)])[0].picture
     assert found
     return found
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -25,6 +25,7 @@ from . import availability, tables
 from .availability import TAIL, Lack, loss_at_most
 from .checker import FAIL, MARGIN_S, PASS, VOID, Event, History, Verdict, check
 from .faults import FAULTS
+from .layers import Layer, layers
 from .pictures import Distribution, Timeline, distribution, timeline
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +50,8 @@ SECONDS = {
     "client late by": "latest_s",
     "outage too long by at most": "uncertainty_s",
 }
+# When a drill asks the service for its members and roles.
+WHEN = ("before", "after")
 # Of a drill that was not begun, because its fault cannot be injected here; the checker never saw it.
 REFUSED = "refused"
 # One that failed is never hidden by others, nor one that proves nothing; and what was refused did not pass.
@@ -58,15 +61,23 @@ OUTAGES = {"database": "ledger_outage_s", "web": "web_outage_s"}
 
 @dataclass(frozen=True)
 class Judged:
-    """One drill: the name of its history, the history, and what the checker says of it.
+    """One drill: the name of its history, the history's header, what the checker says of it, and what reports show.
 
+    Without the events, which are 13 MiB of memory a drill: a suite of hundreds must not end for want of it.
+    service: what it named before and after, of what it named. duration_s: from the first event to the last.
+    parts: of the outage. trial: what it says of availability, or why nothing.
     refused: why it was not begun; then there is no history but a header, and the outcome is REFUSED.
     """
 
     name: str
-    history: History
+    header: Event
     verdict: Verdict
     refused: str = ""
+    service: Mapping[str, Event] = field(default_factory=dict)
+    duration_s: float = 0.0
+    parts: Sequence[Layer] = ()
+    picture: Timeline | None = None
+    trial: availability.Trial | str = ""
 
     @property
     def summary(self) -> str:
@@ -76,20 +87,13 @@ class Judged:
     @property
     def family(self) -> str:
         """The fault's family."""
-        return str(self.history.header.get("family", "unknown"))
-
-    @property
-    def duration_s(self) -> float:
-        """From the first event to the last."""
-        times = [float(event["at"]) for event in self.history.events if "at" in event]
-        return max(times) - min(times) if times else 0.0
+        return str(self.header.get("family", "unknown"))
 
     @property
     def leader_changes(self) -> int | None:
         """Each promotion begins a timeline. None if the service did not name its own before and after."""
-        asked = [self.history.service(when) for when in ("before", "after")]
-        named = [int(event["timeline"]) for event in asked if event and event["timeline"] is not None]
-        return named[1] - named[0] if len(named) == len(asked) else None
+        named = [int(event["timeline"]) for event in self.service.values() if event["timeline"] is not None]
+        return named[1] - named[0] if len(named) == len(WHEN) else None
 
     @property
     def ratio(self) -> float | None:
@@ -109,24 +113,34 @@ class Judged:
         ]
         return counts + [(label, f"{figures[name]:.2f} s", False) for label, name in SECONDS.items() if name in figures]
 
-    def picture(self) -> Timeline | None:
-        """Its timeline."""
-        return timeline(self.history, self.verdict)
 
-
-def judge(histories: Iterable[tuple[Path | str, Sequence[Event]]]) -> list[Judged]:
-    """Each history (its file or another name, its events) with its verdict."""
-    judged = []
-    for name, events in histories:
-        verdict = check(events)
-        headed = bool(events) and events[0]["event"] == "drill"
-        judged.append(Judged(str(name), History(events[0] if headed else {}, events[headed:]), verdict))
-    return judged
+def judge(name: str, events: Sequence[Event]) -> Judged:
+    """A history (its file or another name, its events) with its verdict."""
+    verdict = check(events)
+    headed = bool(events) and events[0]["event"] == "drill"
+    history = History(events[0] if headed else {}, events[headed:])
+    asked = {when: history.service(when) for when in WHEN}
+    times = [float(event["at"]) for event in history.events if "at" in event]
+    try:
+        trial: availability.Trial | str = availability.trial(events, verdict)
+    except ValueError as error:
+        trial = str(error)
+    return Judged(
+        name,
+        history.header,
+        verdict,
+        service={when: event for when, event in asked.items() if event},
+        duration_s=max(times) - min(times) if times else 0.0,
+        # Without figures the header is not whole, or no fault was there.
+        parts=layers(history) if verdict.figures else (),
+        picture=timeline(history, verdict),
+        trial=trial,
+    )
 
 
 def refused(fault: str, reason: str, header: Event) -> Judged:
     """A drill that was not begun, and why; `header` says of which cluster."""
-    return Judged(fault, History({"fault": fault, **header}, ()), Verdict(fault, REFUSED), reason)
+    return Judged(fault, {"fault": fault, **header}, Verdict(fault, REFUSED), reason)
 
 
 def worst(outcomes: Iterable[str]) -> str:
@@ -199,7 +213,7 @@ def classes(drills: Sequence[Judged]) -> list[FaultClass]:
     profiles = facts(drills, "profile")
 
     def key(drill: Judged) -> str:
-        profile = str(drill.history.header.get("profile", ""))
+        profile = str(drill.header.get("profile", ""))
         return f"{drill.verdict.fault} ({profile})" if len(profiles) > 1 else drill.verdict.fault
 
     order = list(dict.fromkeys(map(key, drills)))
@@ -209,7 +223,7 @@ def classes(drills: Sequence[Judged]) -> list[FaultClass]:
 
 def facts(drills: Iterable[Judged], name: str) -> list[str]:
     """The different values of one entry of the headers."""
-    return list(dict.fromkeys(str(drill.history.header[name]) for drill in drills if name in drill.history.header))
+    return list(dict.fromkeys(str(drill.header[name]) for drill in drills if name in drill.header))
 
 
 @dataclass(frozen=True)
@@ -228,16 +242,10 @@ class Years:
 
 def years(drills: Iterable[Judged]) -> Years:
     """From the same histories, and the checker's verdicts on them."""
-    trials, left_out = [], []
-    for drill in drills:
-        header = drill.history.header
-        # A fault beside what clients use says nothing of what they see.
-        if drill.refused or header.get("bound") in BESIDE:
-            continue
-        try:
-            trials.append(availability.trial([header, *drill.history.events], drill.verdict))
-        except ValueError as error:
-            left_out.append(f"{drill.name}: {error}")
+    # A fault beside what clients use says nothing of what they see.
+    within = [drill for drill in drills if not drill.refused and drill.header.get("bound") not in BESIDE]
+    trials = [drill.trial for drill in within if not isinstance(drill.trial, str)]
+    left_out = [f"{drill.name}: {drill.trial}" for drill in within if isinstance(drill.trial, str)]
     found = tables.compute(availability.clusters(trials))
     return Years(
         [
@@ -269,12 +277,12 @@ class Losses:
 def losses(drills: Iterable[Judged]) -> Losses:
     """Copies of a history count once, and each fault for itself: what one never loses, another one may."""
     known = {
-        str(drill.history.header.get("drill", drill.name)): drill
+        str(drill.header.get("drill", drill.name)): drill
         for drill in drills
         if "lost" in drill.verdict.figures and (drill.verdict.figures["lost"] or not drill.verdict.voids)
     }.values()
     names = ("cluster", "profile", "durability", "fault")
-    numbers = Counter(repr([drill.history.header.get(name) for name in names]) for drill in known).values()
+    numbers = Counter(repr([drill.header.get(name) for name in names]) for drill in known).values()
     ends = sorted({min(numbers), max(numbers)}) if known else []
     return Losses(
         len(known),
@@ -382,7 +390,7 @@ def as_json(drills: Sequence[Judged]) -> str:
             "refused": drill.refused,
             "figures": drill.verdict.figures,
             "duration_s": round(drill.duration_s, 3),
-            "header": {name: value for name, value in drill.history.header.items() if name != "event"},
+            "header": {name: value for name, value in drill.header.items() if name != "event"},
         }
         for drill in drills
     ]
