@@ -9,7 +9,7 @@ integers, sizes are bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -237,11 +237,7 @@ def parse_history(text: str) -> dict[int, int]:
     >>> {timeline: show_lsn(end) for timeline, end in parse_history("1\t0/A0000A0\tx\n\n2\t0/9049988\tx\n").items()}
     {1: '0/9049988', 2: '0/9049988'}
     """
-    return ends_of(read_history(text))
-
-
-def ends_of(ends: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """The same of a history's lines as they are."""
+    ends = read_history(text)
     return {timeline: min(end for _, end in ends[place:]) for place, (timeline, _) in enumerate(ends)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from standfast import lineage
+from standfast import lineage, recovery
 
 from tests.unit.test_patroni_modules import certify
 
@@ -152,6 +153,8 @@ def test_nor_a_foreign_server(patroni: Patroni, ask: Ask, tmp_path: Path) -> Non
 class Archiving:
     """`standfast-archive-wal` in a data directory, with a stand-in for standfast-lineage that notes what it is asked."""
 
+    segment_bytes = 16 * 2**20
+
     def __init__(self, folder: Path) -> None:
         text = PROGRAM.read_text(encoding="utf-8")
         assert ASKED in text
@@ -170,6 +173,9 @@ class Archiving:
     def wait(self, *names: str) -> None:
         for name in names:
             (self.folder / f"pg_wal/archive_status/{name}.ready").touch()
+            if not (made := self.folder / f"pg_wal/{name}").exists():
+                made.touch()
+                os.truncate(made, self.segment_bytes)
 
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
         words = [str(self.program), f"pg_wal/{name}", *(command or ("echo", "archived", "it"))]
@@ -223,55 +229,106 @@ def folder(archiving: Archiving) -> Path:
     return made
 
 
-def test_what_is_no_part_of_its_timeline_waits_no_longer(
-    archiving: Archiving, folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("asked", [OLD[0], FORMER, NEW[0]])
+def test_what_is_no_part_of_its_timeline_is_done_without_the_archive(
+    archiving: Archiving, folder: Path, asked: str
 ) -> None:
     archiving.wait(*OLD, *NEW, FORMER)
-    # The one that PostgreSQL asks for it marks itself.
-    assert lineage.set_aside(folder, OLD[0]) == [OLD[0], FORMER, NEW[0]]
-    waiting = {path.stem for path in folder.glob("archive_status/*.ready")}
-    assert waiting == {*OLD, NEW[1]}
-    assert all((folder / f"archive_status/{name}.done").exists() for name in (NEW[0], FORMER))
-    assert f"{OLD[0]} is not archived" in capsys.readouterr().err
-
-
-def test_server_on_its_first_timeline_has_none(archiving: Archiving) -> None:
-    archiving.wait("000000010000000000000001")
-    assert lineage.set_aside(archiving.folder / "pg_wal", "000000010000000000000001") == []
-
-
-def says(archiving: Archiving, *strays: str, code: int = 0) -> None:
-    printed = "\\n".join(strays)
-    archiving.lineage.write_text(
-        f'#!/bin/sh\necho "$*" >>{archiving.asked}\ntest "$1" != --strays || printf "{printed}\\n"\nexit {code}\n'
-    )
-
-
-def test_stray_is_done_without_the_archive(archiving: Archiving, folder: Path) -> None:
-    archiving.wait(OLD[0], NEW[1])
-    says(archiving, OLD[0])
-    done = archiving.run(OLD[0])
+    done = archiving.run(asked)
     assert (done.returncode, done.stdout) == (0, "")
-    assert archiving.asked.read_text() == f"--strays {folder.name}/{OLD[0]}\n"
-    done = archiving.run(NEW[1])
-    assert (done.returncode, done.stdout) == (0, "archived it\n")
+    strays = {OLD[0], FORMER, NEW[0]}
+    assert {line.split()[1] for line in done.stderr.splitlines()} == strays
+    waiting = {path.stem for path in folder.glob("archive_status/*.ready")}
+    # The one that PostgreSQL asks for it marks itself.
+    assert waiting == {*OLD[1:], NEW[1], asked}
+    assert {path.stem for path in folder.glob("archive_status/*.done")} == strays - {asked}
+    assert archiving.run(NEW[1]).stdout == "archived it\n"
 
 
-def test_nobody_is_asked_for_strays_while_only_the_newest_timeline_waits(archiving: Archiving, folder: Path) -> None:
-    archiving.wait(NEW[1])
-    done = archiving.run(NEW[1])
-    assert (done.returncode, done.stdout) == (0, "archived it\n")
-    assert archiving.asked.read_text() == ""
-    (folder / "00000003.history").unlink()
-    (folder / "00000002.history").unlink()
-    archiving.wait(OLD[0])
+def test_nobody_is_asked_for_strays(archiving: Archiving, folder: Path) -> None:
+    """A process of its own for it costs a primary that is to stop half a second."""
+    archiving.wait(OLD[0], OLD[1], NEW[1])
+    assert archiving.run(OLD[0]).returncode == 0
     assert archiving.run(NEW[1]).stdout == "archived it\n"
     assert archiving.asked.read_text() == ""
-
-
-def test_what_nobody_can_tell_is_archived(archiving: Archiving, folder: Path) -> None:
-    archiving.wait(OLD[0])
-    says(archiving, code=1)
     assert folder.is_dir()
-    done = archiving.run(OLD[0])
-    assert (done.returncode, done.stdout) == (0, "archived it\n")
+
+
+@pytest.mark.parametrize("name", ["000000010000000000000001", "0000000900000000000000FF"])
+def test_timeline_of_which_nothing_is_known_has_no_strays(archiving: Archiving, folder: Path, name: str) -> None:
+    if name.startswith("00000001"):
+        for history in folder.glob("*.history"):
+            history.unlink()
+    archiving.wait(name)
+    assert archiving.run(name).stdout == "archived it\n"
+
+
+def test_bounds_of_timelines_are_those_of_recovery(archiving: Archiving) -> None:
+    """A restore ends the older ones too, comments say nothing, and positions have two halves."""
+    text = "# a comment\n1\t1/2000148\tx\n\n2\t1/5000000\tx\n3\t1/4000000\tbefore 2026-11-28\n"
+    folder = archiving.folder / "pg_wal"
+    (folder / "00000004.history").write_text(text)
+    (folder / "00000002.history").write_text("1\t0/1000000\tx\n")
+    names = [
+        f"{timeline:08X}{upper:08X}{lower:08X}"
+        for timeline in (1, 2, 3, 4, 5)
+        for upper, lower in ((0, 255), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 0))
+    ]
+    archiving.wait(*names)
+    ends = recovery.parse_history("1\t1/2000148\n2\t1/5000000\n3\t1/4000000\n")
+    begins = {2: 0x102000148, 3: 0x105000000, 4: 0x104000000}
+    strays = {
+        name
+        for name in names
+        if recovery.end_of(name) <= begins.get(int(name[:8], 16), 0)
+        or recovery.end_of(name) > ends.get(int(name[:8], 16), 2**64)
+    }
+    done = archiving.run("none")
+    assert {line.split()[1] for line in done.stderr.splitlines()} == strays
+    assert 10 < len(strays) < 30
+
+
+@pytest.mark.parametrize(
+    ("status", "others", "told"),
+    [
+        ("stopping", [], ["n"]),
+        ("stopping", [NEW[1]], [""]),
+        ("ready   ", [], [""]),
+        ("", [], [""]),
+    ],
+)
+def test_last_file_of_a_primary_that_stops_needs_no_process_beside_it(
+    archiving: Archiving, status: str, others: list[str], told: list[str]
+) -> None:
+    if status:
+        (archiving.folder / "postmaster.pid").write_text(f"7\n/data\n1780000000\n5432\n/run\n\n  5 0\n{status}\n")
+    archiving.wait(NEW[0], *others)
+    done = archiving.run(NEW[0], "sh", "-c", 'echo "${PGBACKREST_ARCHIVE_ASYNC-}"')
+    assert (done.returncode, done.stdout.splitlines()) == (0, told)
+
+
+def test_last_file_that_is_refused_is_archived_as_always(archiving: Archiving) -> None:
+    (archiving.folder / "postmaster.pid").write_text("stopping\n")
+    archiving.wait(NEW[0])
+    refuses = 'echo "${PGBACKREST_ARCHIVE_ASYNC-}"; test -z "${PGBACKREST_ARCHIVE_ASYNC-}"'
+    done = archiving.run(NEW[0], "sh", "-c", refuses)
+    assert (done.returncode, done.stdout) == (0, "n\n\n")
+    done = archiving.run(NEW[0], "sh", "-c", "exit 5")
+    assert done.returncode == 5
+
+
+@pytest.mark.parametrize("line", ["damaged", "3", "3\t0/x\tx", "3\t9000000\tx", "3\t0/1/2\tx", "x\t0/9000000\tx"])
+def test_of_a_damaged_history_nothing_is_taken(archiving: Archiving, folder: Path, line: str) -> None:
+    (folder / "00000004.history").write_text(f"1\t0/5000060\tno\n2\t0/9000000\tno\n{line}\n")
+    archiving.wait(OLD[0], FORMER)
+    assert archiving.run(FORMER).stdout == "archived it\n"
+    (folder / "00000004.history").unlink()
+    assert archiving.run(FORMER).stdout == ""
+
+
+def test_segments_of_another_size_are_not_judged(archiving: Archiving, folder: Path) -> None:
+    archiving.segment_bytes *= 4
+    archiving.wait(FORMER)
+    assert archiving.run(FORMER).stdout == "archived it\n"
+    os.truncate(folder / FORMER, 16 * 2**20)
+    assert archiving.run(FORMER).stdout == ""
