@@ -17,6 +17,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from . import files
 from .errors import InputError, show
 from .systemd import Calendar, parse_calendar
 
+# What a database host's Patroni is configured for, once it is deployed.
+PATRONI = Path("/etc/patroni/config.yml")
 SUPPORTED = {("debian", "13"): "Debian 13"}
 # Free space of the volume that holds /var/lib, in MiB, and memory: enough to install and to start, no sizing advice.
 LEAST_DISK_MIB = {"database": 2048, "backup": 2048, "etcd": 1024}
@@ -157,7 +160,7 @@ class Observation:
     """What was seen on one host.
 
     answers: virtual address -> the MAC that answered for it. trusted: the certificates, as PEM text, of the
-    authority that the host was certified by, "" before its first deploy.
+    authority that the host was certified by, "" before its first deploy. cluster: whose database it has, "" likewise.
     """
 
     root: bool
@@ -176,6 +179,7 @@ class Observation:
     calendars: tuple[Calendar, ...] = ()
     trusted: str = ""
     clusters: tuple[DebianCluster, ...] = ()
+    cluster: str = ""
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -208,6 +212,12 @@ def parse_postgresql_port(text: str) -> int:
     """The port in postgresql.conf, where the last line counts."""
     found = re.findall(r"^[ \t]*port(?:[ \t]*=[ \t]*|[ \t]+)'?([0-9]+)", text, re.MULTILINE | re.IGNORECASE)
     return int(found[-1]) if found else 5432
+
+
+def parse_scope(text: str) -> str:
+    """The cluster's name in Patroni's configuration, "" where there is none."""
+    found = re.search(r"^scope: *[\"']?([^\"'\n]*?)[\"']? *$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def parse_links(text: str) -> tuple[Link, ...]:
@@ -518,6 +528,7 @@ def verdict(
         expected = Expectation.of(topology["hosts"][name], topology["ports"][name], topology["virtual_addresses"])
         errors += judge(expected, observation)
         notes += warnings(expected, observation)
+    errors += _foreign_hosts(topology, seen)
     errors += _foreign_answers(topology, seen, unreachable)
     errors += _foreign_routers(topology, seen)
     if unreachable:
@@ -537,6 +548,21 @@ def verdict(
                 )
             )
     return list(dict.fromkeys(errors)), notes
+
+
+def _foreign_hosts(topology: Mapping[str, Any], seen: Mapping[str, Observation]) -> Iterator[InputError]:
+    """Database hosts of another cluster: their Patroni would begin one without data, beside what they have."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, observation in seen.items():
+        if observation.cluster not in ("", topology["cluster_name"]):
+            names[observation.cluster].append(name)
+    for cluster, hosts in names.items():
+        yield InputError(
+            "cluster_name",
+            show(topology["cluster_name"]),
+            f"{show(cluster)}, whose databases {', '.join(hosts)} have",
+            f"correct it, or name other hosts; where {cluster} is given up for good: save its data, then remove {PATRONI}",
+        )
 
 
 def _foreign_answers(
@@ -649,6 +675,7 @@ def observe(expected: Expectation, calendars: Sequence[Calendar], ca_file: Path)
         advertisements=advertisements,
         calendars=tuple(map(ask, calendars)),
         trusted=files.read(ca_file),
+        cluster=parse_scope(files.read(PATRONI)),
         clusters=tuple(clusters_of_boot(Path("/etc/postgresql"), Path("/usr/lib/postgresql"))),
     )
 

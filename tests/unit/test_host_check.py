@@ -31,6 +31,7 @@ from standfast.host_check import (
     parse_os_release,
     parse_packages,
     parse_postgresql_port,
+    parse_scope,
     parse_ssh_connection,
     parse_unit,
     percentile,
@@ -434,6 +435,32 @@ def test_too_few_reachable_hosts_are_refused(gone: list[str], variables: list[st
     errors, notes = verdict(TOPOLOGY, seen, gone, {})
     assert [error.variable for error in errors] == variables
     assert ", ".join(gone) in notes[0]
+
+
+def test_databases_of_another_cluster_are_refused() -> None:
+    """Patroni would begin a cluster without data beside theirs."""
+    own = {name: replace(seen, cluster=TOPOLOGY["cluster_name"]) for name, seen in everyone().items()}
+    assert verdict(TOPOLOGY, own, [], {}) == ([], [])
+    strangers = {name: replace(own[name], cluster="old") for name in ("db1", "db2")}
+    (error,) = verdict(TOPOLOGY, {**own, **strangers}, [], {})[0]
+    assert str(error).startswith(
+        f'cluster_name: seen "{TOPOLOGY["cluster_name"]}"; expected "old", whose databases db1, db2'
+    )
+    assert "save its data, then remove /etc/patroni/config.yml" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# Managed\n\nscope: odd--lab-2\nname: db1\n", "odd--lab-2"),
+        ("scope: '7'\n", "7"),
+        ('scope: "lab" \n', "lab"),
+        ("name: db1\nbootstrap:\n  scope: other\n", ""),
+        ("", ""),
+    ],
+)
+def test_cluster_is_the_one_that_patroni_is_configured_for(text: str, expected: str) -> None:
+    assert parse_scope(text) == expected
 
 
 def test_slow_disk_is_a_warning() -> None:
