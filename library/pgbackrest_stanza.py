@@ -8,7 +8,7 @@ module: pgbackrest_stanza
 short_description: Have a cluster's stanza in its pgBackRest repositories
 description:
   - Runs on the repository host. Creates the stanza in each repository that does not have it.
-  - Finds out whether the running database is the one that the stanza belongs to.
+  - Finds out whether the running database is the one that the stanza belongs to; while a backup runs that one has found out.
   - Then runs C(pgbackrest check), which switches to a new WAL segment on the primary and waits until it
     has arrived, so that a broken archive is found now and not by the restore.
 options:
@@ -92,9 +92,11 @@ def main() -> None:
             try:
                 repository.create()
             except pgbackrest.PgbackrestError as error:
-                if not (module.params["upgrade"] and pgbackrest.FOREIGN_DATABASE in error.codes):
+                if module.params["upgrade"] and pgbackrest.FOREIGN_DATABASE in error.codes:
+                    repository.upgrade()
+                # A backup has the lock, and the database that is being backed up fits.
+                elif not (before.exists and pgbackrest.LOCKED in error.codes):
                     raise
-                repository.upgrade()
             after = repository.info()
             if not module.params["absent"]:
                 repository.check()

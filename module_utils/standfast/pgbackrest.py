@@ -34,6 +34,7 @@ FIRST = 1
 
 # The error of a stanza that belongs to another database than the running one.
 FOREIGN_DATABASE = 28
+LOCKED = 50
 
 
 class BackupType(Enum):
@@ -384,7 +385,7 @@ _MENDS = {
     FOREIGN_DATABASE: "if the cluster was upgraded or made anew on purpose, run once with -e '{pgbackrest_stanza_upgrade: true}'",
     29: _OTHER_REPOSITORY,
     49: "see `systemctl status pgbackrest` on the host that does not answer, and its firewall",
-    50: "another pgBackRest command holds the lock: wait for its end",
+    LOCKED: "another pgBackRest command holds the lock: wait for its end",
     56: _NO_PRIMARY,
     82: "WAL does not arrive: see PostgreSQL's log on the primary, and /var/log/pgbackrest there",
     95: _OTHER_REPOSITORY,

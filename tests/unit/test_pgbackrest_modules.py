@@ -134,6 +134,23 @@ def backups(*labels: str, running: bool = False) -> Answer:
     return (0, json.dumps([stanza]), "")
 
 
+LOCKED: Answer = (
+    50,
+    "",
+    "ERROR: [050]: unable to acquire lock on file '/var/spool/pgbackrest/lock/demo-backup-1.lock': Resource temporarily"
+    " unavailable\n       HINT: is another pgBackRest process running?\n",
+)
+
+
+def test_stanza_is_left_to_the_backup_that_runs(host: Callable[..., Host]) -> None:
+    """`stanza-create` fails while a backup holds the lock, and provisioning must not."""
+    repository = host(info=[BACKUPS, BACKUPS], stanza_create=[LOCKED], check=[NOTHING])
+    assert not repository.run("pgbackrest_stanza", stanza="demo")["changed"]
+    assert repository.ran == ["info", "stanza-create", "info", "check"]
+    repository = host(info=[ABSENT], stanza_create=[LOCKED])
+    assert "wait for its end" in repository.run("pgbackrest_stanza", stanza="demo")["msg"]
+
+
 def test_first_full_backup_is_made_by_the_unit(host: Callable[..., Host]) -> None:
     repository = host(info=[NO_BACKUP, backups(FULL)], start=[NOTHING])
     result = repository.run("pgbackrest_backup", stanza="demo")
