@@ -22,6 +22,11 @@ BAD, DOUBTFUL = "bad", "doubtful"
 CERTIFICATE_DAYS_BAD = 7.0
 CERTIFICATE_DAYS_DOUBTFUL = 30.0
 
+# ASSUMED. A server without room for its WAL ends, and no replica helps: they have the same data. Less than both the share
+# and the bytes: of a large volume a small share is enough to act in time.
+SPACE_BAD = (0.05, 5 * 2**30)
+SPACE_DOUBTFUL = (0.1, 10 * 2**30)
+
 # What a check of the backups found; one that sees nothing is as bad as any silence.
 CHECK_LEVELS = {"ok": "", "warning": DOUBTFUL, "critical": BAD, "unknown": BAD}
 
@@ -126,7 +131,9 @@ def judge(topology: Mapping[str, Any], observations: Mapping[str, Observation]) 
     certificates = _certificates(
         health, part("certificate_days", "balancer", "database", "etcd", "backup", "application")
     )
-    _hosts(health, topology, units, certificates)
+    since = len(health.findings)
+    _spaces(health, part("space", "database", "etcd"))
+    _hosts(health, topology, units, certificates, since)
     health.findings.sort(key=lambda finding: finding.level != BAD)
     return health
 
@@ -609,8 +616,25 @@ def _certificates(health: Health, hosts: Parts) -> dict[str, Cell]:
     return cells
 
 
+def _spaces(health: Health, hosts: Parts) -> None:
+    health.facts["space"] = dict(hosts)
+    for name, volumes in hosts.items():
+        for volume in volumes:
+            share, free = volume["free"] / volume["total"], volume["free"]
+            for level, (least, enough) in ((BAD, SPACE_BAD), (DOUBTFUL, SPACE_DOUBTFUL)):
+                if share < least and free < enough:
+                    said = f"{size(free)} of {size(volume['total'])} free below {volume['path']} ({100 * share:.0f} %)"
+                    mend = "enlarge it; see `df` and `du` there, and inactive slots in pg_replication_slots"
+                    health.note(level, f"data volume on {name}", said, mend)
+                    break
+
+
 def _hosts(
-    health: Health, topology: Mapping[str, Any], units: Mapping[str, Cell], certificates: Mapping[str, Cell]
+    health: Health,
+    topology: Mapping[str, Any],
+    units: Mapping[str, Cell],
+    certificates: Mapping[str, Cell],
+    since: int,
 ) -> None:
     silent = health.facts["unreachable"]
     rows = []
@@ -630,4 +654,4 @@ def _hosts(
         )
     answered = len(rows) - len(silent)
     title = f"Hosts: {answered} of {len(rows)} answer"
-    health.show(title, ("host", "for", "units", "certificate"), rows, len(health.findings))
+    health.show(title, ("host", "for", "units", "certificate"), rows, since)

@@ -7,6 +7,7 @@ and hides nothing of the others.
 from __future__ import annotations
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -32,6 +33,9 @@ FIREWALL = "standfast-firewall.service"
 # The timers that the roles set up, by what the host is for: glob patterns of their files.
 TIMERS: Mapping[str, str] = {"backup": "standfast-*.timer", "etcd": "etcd-defragmentation.timer"}
 
+# Where the packages keep the data, by what the host is for.
+DATA: Mapping[str, Path] = {"database": Path("/var/lib/postgresql"), "etcd": Path("/var/lib/etcd")}
+
 # keepalived's runtime directory, and how long it may take to say its state.
 KEEPALIVED = Path("/run/keepalived")
 KEEPALIVED_TIMEOUT_S = 2.0
@@ -50,6 +54,8 @@ def observe(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
     if functions != ["client"]:
         parts["certificate_days"] = certificate_days
+    if data := [DATA[function] for function in functions if function in DATA]:
+        parts["space"] = lambda: space(data)
     if "database" in functions:
         parts["patroni"] = lambda: patroni(topology, name)
         parts["watchdog"] = watchdog
@@ -134,6 +140,24 @@ def patroni(topology: Mapping[str, Any], name: str) -> dict[str, Any]:
     settings = api.config() or {}
     wanted = ("synchronous_mode", "synchronous_mode_strict")
     return api.cluster().as_json() | {setting: settings.get(setting) for setting in wanted}
+
+
+def space(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The room on each volume that holds data below these folders: a path there, and bytes."""
+    # A data directory, and WAL beside it, may lie on volumes of their own.
+    below = [path for folder in folders for path in folder.glob("*/*")]
+    places = [place for path in (*folders, *below) for place in (path, path / "pg_wal") if place.is_dir()]
+    volumes: dict[int, Path] = {}
+    rooms: dict[Path, os.statvfs_result] = {}
+    for place in places:
+        # A replica that is cloned anew takes its folders away meanwhile.
+        with suppress(FileNotFoundError):
+            rooms[volumes.setdefault(place.stat().st_dev, place)] = os.statvfs(place)
+    return [
+        {"path": str(path), "free": room.f_bavail * room.f_frsize, "total": room.f_blocks * room.f_frsize}
+        for path, room in rooms.items()
+        if room.f_blocks
+    ]
 
 
 def watchdog(device: Path = WATCHDOG) -> dict[str, bool]:

@@ -18,6 +18,7 @@ DATABASES = ("db1", "db2", "db3")
 BALANCERS = ("balancer1", "balancer2")
 VIP = "10.231.0.100"
 
+GIB = 2**30
 Draft = dict[str, Any]
 Spoil = Callable[[Draft], None]
 
@@ -134,6 +135,11 @@ def unit(host: str, name: str, state: str) -> Spoil:
 
 def certificate(host: str, days: float) -> Spoil:
     return lambda draft: draft[host].update({"certificate_days": {"value": days}})
+
+
+def room(host: str, share: float, total: int = 100 * GIB) -> Spoil:
+    volumes = [{"path": "/var/lib/postgresql", "free": int(share * total), "total": total}]
+    return lambda draft: draft[host].update({"space": {"value": volumes}})
 
 
 def backups(**values: object) -> Spoil:
@@ -355,6 +361,15 @@ def case(name: str, subject: str, words: str, *spoils: Spoil, level: str = BAD) 
         case("certificate-expired", "certificate of db1", "expired 2.0 days ago", certificate("db1", -2)),
         case("certificate-unknown", "certificate days on app2", "it is broken", failed("app2", "certificate_days")),
         case(
+            "data-nearly-full",
+            "data volume on db1",
+            "9.0 GiB of 100 GiB free below /var/lib/postgresql (9 %)",
+            room("db1", 0.09),
+            level=DOUBTFUL,
+        ),
+        case("data-full", "data volume on db3", "(4 %)", room("db3", 0.044)),
+        case("data-unknown", "space on db2", "it is broken", failed("db2", "space")),
+        case(
             "unit-failed",
             "keepalived.service on balancer2",
             "failed",
@@ -410,6 +425,7 @@ def test_judge_finds_nothing_in_a_healthy_lab() -> None:
         ),
         pytest.param((unit("balancer1", "haproxy.service", "reloading"),), id="reloading"),
         pytest.param((certificate("db1", 30.0),), id="certificate-30-days"),
+        pytest.param((room("db1", 0.04, 10_000 * GIB), room("db2", 0.1)), id="room-enough"),
         pytest.param((watchdog("db1", held=True), watchdog("db2", held=False)), id="watchdog-held-by-the-leader"),
         pytest.param((backups(running=True),), id="backup-running"),
         pytest.param((member("db2", role="sync_standby"),), id="synchronous-of-the-other-kind"),

@@ -130,6 +130,23 @@ def test_timers_without_a_file_are_none(commands: list[tuple[str, ...]], tmp_pat
     assert commands == []
 
 
+def test_room_is_that_of_each_volume_with_data(tmp_path: Path) -> None:
+    """WAL may lie on a volume of its own, behind a link; folders of one volume are one line."""
+    wal = Path("/dev/shm") / f"standfast-{os.getpid()}"
+    (tmp_path / "17/one").mkdir(parents=True)
+    (tmp_path / "17/two").mkdir()
+    (tmp_path / "17/one/pg_wal").symlink_to(wal)
+    assert [volume["path"] for volume in observe.space([tmp_path])] == [str(tmp_path)]
+    wal.mkdir()
+    try:
+        volumes = observe.space([tmp_path, tmp_path / "17"])
+    finally:
+        wal.rmdir()
+    assert [volume["path"] for volume in volumes] == [str(tmp_path), str(tmp_path / "17/one/pg_wal")]
+    assert all(0 < volume["free"] <= volume["total"] for volume in volumes)
+    assert observe.space([tmp_path / "none"]) == []
+
+
 def test_open_files_are_those_of_the_process(tmp_path: Path) -> None:
     path = tmp_path / "watchdog"
     with path.open("w", encoding="utf-8"):
