@@ -34,6 +34,8 @@ ETCD = "roles/etcd/templates/etcd.env.j2"
 FIREWALL = "roles/firewall/templates/nftables.standfast.conf"
 POSTGRESQL = "roles/postgresql/vars/main.yml"
 PACKAGE = "module_utils/standfast"
+RUN = f"{PACKAGE}/drill/run.py"
+SAFETY = "tests/unit/test_drill_safety.py"
 
 # Killed without a host, in a copy of the tree.
 CHEAP = [
@@ -398,6 +400,99 @@ CHEAP = [
         'if history.of("truncated"):',
         "if False:",
         f"{CHECKER}::test_line_that_is_cut_off_is_void_even_if_nothing_else_is_missing",
+    ),
+    # -- what a drill does when it goes wrong --
+    Saboteur(
+        "drill that is broken off and not healed",
+        RUN,
+        "if unhealed := self._undo(effect):",
+        'if unhealed := "":',
+        f"{SAFETY}::test_healing_needs_nobody_who_listens[error0]",
+    ),
+    Saboteur(
+        "first says that it is broken off, and heals then",
+        RUN,
+        "            # Before anything is said: the terminal may be what is gone.\n",
+        '            self.drill.say("  broken off")\n',
+        f"{SAFETY}::test_healing_needs_nobody_who_listens[error1]",
+    ),
+    Saboteur(
+        "host that was not healed is not named",
+        RUN,
+        "                failed.append(str(error))\n",
+        "                del error\n",
+        f"{SAFETY}::test_what_is_not_healed_is_said_and_the_order_to_end_is_not_forgotten",
+    ),
+    Saboteur(
+        "fault that its timer healed passes for held",
+        RUN,
+        "        if not self._armed_on(host):\n            raise Interrupted",
+        "        if False:\n            raise Interrupted",
+        f"{SAFETY}::test_fault_that_its_timer_healed_was_not_held",
+    ),
+    Saboteur(
+        "drill over another one's undo",
+        RUN,
+        "            if self._armed_on(host):\n                raise Refused",
+        "            if False:\n                raise Refused",
+        f"{SAFETY}::test_drill_does_not_begin_where_another_ones_fault_is_to_be_healed",
+    ),
+    Saboteur(
+        "drill that cuts off itself",
+        RUN,
+        "if entrance and self.hosts.run(name, asked).strip():",
+        "if not entrance and self.hosts.run(name, asked).strip():",
+        f"{SAFETY}::test_drill_does_not_cut_off_itself[primary-isolate]",
+    ),
+    Saboteur(
+        "lock that hides what was not healed",
+        f"{PACKAGE}/drill/lock.py",
+        '                self.say(f"  the lock stays for {LONGEST_S // 60} minutes at most: {error}")\n',
+        "                raise\n",
+        f"{SAFETY}::test_lock_that_cannot_be_taken_back_hides_nothing",
+    ),
+    Saboteur(
+        "second Ctrl-C ends the healing",
+        RUN,
+        "            signal.signal(other, signal.SIG_IGN)\n",
+        "            signal.signal(other, signal.SIG_DFL if other == signal.SIGUSR1 else end)\n",
+        f"{SAFETY}::test_who_is_impatient_does_not_break_off_the_healing",
+    ),
+    Saboteur(
+        "closed terminal ends the drill at once",
+        RUN,
+        "(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)\n        if",
+        "(signal.SIGINT, signal.SIGTERM)\n        if",
+        f"{SAFETY}::test_drill_whose_terminal_is_closed_has_time_to_heal",
+    ),
+    Saboteur(
+        "history of a broken-off drill without a word of it",
+        RUN,
+        '                self.events.append({"event": "broken-off", "at": self._now(), "why": why})\n',
+        "",
+        f"{SAFETY}::test_history_of_a_drill_that_broke_off_says_so[error2-False-db1: no answer; NOT healed by hand: db2]",
+    ),
+    # -- WAL and stops --
+    Saboteur(
+        "stray WAL goes into the archive",
+        "roles/postgresql/files/root/usr/local/libexec/standfast-archive-wal",
+        '[ -z "$stray" ] || exit 0\n',
+        "",
+        "tests/unit/test_archive_wal.py::test_what_is_no_part_of_its_timeline_is_done_without_the_archive[000000020000000000000009]",
+    ),
+    Saboteur(
+        "PostgreSQL stopped gently where its lease is lost",
+        "roles/postgresql/files/root/usr/local/libexec/standfast-planned-stop",
+        "-newermt '2 seconds ago'",
+        "-newermt '2 hours ago'",
+        "tests/unit/test_planned_stop.py::test_where_haste_is_needed_nothing_is_done",
+    ),
+    Saboteur(
+        "another cluster's hosts taken over",
+        f"{PACKAGE}/host_check.py",
+        'if observation.cluster not in ("", topology["cluster_name"]):',
+        'if observation.cluster not in ("", observation.cluster):',
+        "tests/unit/test_host_check.py::test_databases_of_another_cluster_are_refused",
     ),
 ]
 
