@@ -80,29 +80,31 @@ def freeze(seconds: float) -> Effect:
     )
 
 
-# Stops control groups for a part of each period, until they are gone, it is over, or somebody ends it.
+# Stops control groups for a part of each period, until one is gone, it is over, or somebody ends it. Opened once, they are these
+# groups: a unit that is started again has another one under the same name.
 THIEF = """
-import pathlib, signal, sys, time
+import contextlib, errno, os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 until, share, period_s = time.monotonic() + float(sys.argv[1]), float(sys.argv[2]), 0.1
 own = pathlib.Path("/proc/self/cgroup").read_text().strip().split("::")[1].split("/")[1]
-root = pathlib.Path("/sys/fs/cgroup")
-groups = [path for path in root.glob(sys.argv[3].lstrip("/") + "/cgroup.freeze") if path.parent.name != own]
+found = pathlib.Path("/sys/fs/cgroup").glob(sys.argv[3].lstrip("/") + "/cgroup.freeze")
+groups = [os.open(path, os.O_WRONLY) for path in found if path.parent.name != own]
 def every(value):
-    for path in groups:
-        path.write_text(value)
+    for group in groups:
+        os.pwrite(group, value, 0)
 try:
     while time.monotonic() < until:
-        every("1")
+        every(b"1")
         time.sleep(period_s * (1 - share))
-        every("0")
+        every(b"0")
         time.sleep(period_s * share)
 except OSError as error:
     # The last process has ended, and its group with it.
-    sys.exit(any(path.exists() for path in groups))
+    sys.exit(error.errno != errno.ENODEV)
 finally:
-    for path in filter(pathlib.Path.exists, groups):
-        path.write_text("0")
+    for group in groups:
+        with contextlib.suppress(OSError):
+            os.pwrite(group, b"0", 0)
 """
 
 
