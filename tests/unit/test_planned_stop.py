@@ -36,7 +36,7 @@ def control(tmp_path: Path, server: subprocess.Popen[bytes]) -> Path:
 
 def answer(control: Path, code: int) -> None:
     pg_ctl = control.parents[2] / "pg_ctl"
-    pg_ctl.write_text(f'#!/bin/sh\necho "$@"\nrm postmaster.pid 2>/dev/null\nexit {code}\n')
+    pg_ctl.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')
     pg_ctl.chmod(0o755)
 
 

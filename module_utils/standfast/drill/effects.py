@@ -48,9 +48,9 @@ class Effect:
     severs: bool = False
 
 
-def end(unit: str) -> str:
-    """A command that stops a transient unit, which may have ended by itself and be gone."""
-    return f"systemctl stop {unit} || ! systemctl is-active {unit}\n"
+def end(unit: str, *, wait: bool = True) -> str:
+    """A command that stops a transient unit, which may have ended by itself and be gone; wait: until it has ended."""
+    return f"systemctl stop {'' if wait else '--no-block '}{unit} || ! systemctl is-active {unit}\n"
 
 
 # Every control group but the freezer's own stops, PID 1 too. The kernel lives on: connections are accepted
@@ -396,8 +396,7 @@ for attempt in $(seq 200); do
 done
 exit 1
 """,
-        "systemctl stop --no-block standfast-drill-crowd.service "
-        "|| ! systemctl --quiet is-active standfast-drill-crowd.service\n",
+        end("standfast-drill-crowd.service", wait=False),
     )
 
 
